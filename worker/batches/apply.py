@@ -19,17 +19,12 @@ from producer.contract.chunks import (
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind, ResultStatus
+from worker.batches.clean import DecideClean, decide_by_shortcut
 from worker.batches.counts import (
     Counts,
     Poison,
 )
-from worker.batches.deciding import (
-    DecideClean,
-    decide_by_shortcut,
-    decide_requests,
-    enroll,
-    moments_of_chunk,
-)
+from worker.batches.deciding import decide_requests, enroll, moments_of_chunk
 from worker.batches.lines import pack_lines
 from worker.batches.opening import open_chunk
 from worker.batches.refusals import plain_record, refusal_of_unread_line
@@ -156,12 +151,9 @@ def apply_to(
     origin: BatchOrigin = UNKNOWN_ORIGIN,
     *,
     clock: Clock = own_clock,
-    decide_clean: DecideClean | None = None,
+    decide_clean: DecideClean = decide_by_shortcut,
 ) -> Applied:
-    """Apply a chunk within an open transaction.
-
-    `decide_clean` decides its clean requests, if not `decide_by_shortcut` is to do it.
-    """
+    """Apply a chunk within an open transaction; `decide_clean` decides its clean requests."""
     reading = read_clock(clock)
     batch = _open(connection, kind, chunk, fingerprint, origin, reading)
     if isinstance(batch, Applied):
@@ -170,8 +162,7 @@ def apply_to(
     times = Times(batch.moment, now, database_time(connection) or now, latest)
     lines = pack_lines(chunk) if kind is Kind.ENROLLMENTS else None
     if kind is Kind.ENROLLMENTS:
-        by_shortcut = decide_clean or decide_by_shortcut
-        decided = decide_requests(connection, chunk, batch, poison, times, by_shortcut)
+        decided = decide_requests(connection, chunk, batch, poison, times, decide_clean)
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:

@@ -1,32 +1,28 @@
 """Decide the requests of a chunk: the clean ones at once, the others by the rulebook."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from producer.contract.chunks import CheckedColumns, Chunk, courses_of, line_request_id
+from producer.contract.chunks import Chunk, line_request_id
 from producer.contract.explain import parse_record
 from producer.contract.rosters import from_microseconds, moments_of_records
 from producer.schemas import Action, Kind, ResultStatus, StudentEnrollmentRequest
+from worker.batches.clean import DecideClean
 from worker.batches.counts import Counts, Poison, add_to_counts, no_counts
 from worker.batches.opening import owner_of
 from worker.batches.refusals import Refusals, refusals_of
 from worker.batches.repository import OpenBatch
 from worker.data_sets.values import Owner
-from worker.database.enrollment_lock import lock_enrollments
 from worker.enrollment.derived.entries import FreshRequests
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.problems import not_processed, refused_as_undone
-from worker.enrollment.shortcuts import ShortcutResult, decide_clean_requests, find_clean_requests
+from worker.enrollment.shortcuts import ShortcutResult
 from worker.enrollment.values import Times
 from worker.moments import Reading
 from worker.service import add_enrollments
-
-DecideClean = Callable[[Connection, Chunk, Poison, Times, bool, Owner | None], ShortcutResult]
-"""Decides the clean requests of a chunk; the others are left to the rulebook. It is told whether
-results are derived, and which data set owns what the requests open."""
 
 Decided = tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]
 """The counts of a chunk, its refusals, its requests by status, and its fresh requests."""
@@ -56,20 +52,6 @@ def decide_requests(
     owner = owner_of(chunk, batch)
     shortcut = decide_clean(connection, chunk, poison, times, derives, owner)
     return enroll(connection, chunk, poison, times, shortcut, owner)
-
-
-def decide_by_shortcut(
-    connection: Connection,
-    chunk: Chunk,
-    poison: Poison,
-    times: Times,
-    derives: bool,  # noqa: FBT001 - a DecideClean
-    owner: Owner | None = None,
-) -> ShortcutResult:
-    """Decide the clean requests of a chunk at once, under the lock on enrollments."""
-    clean = find_clean_requests(connection, chunk, poison, times)
-    lock_enrollments(connection, exclusive=_may_drop(chunk))
-    return decide_clean_requests(connection, chunk, clean, times, derives=derives, owner=owner)
 
 
 def enroll(
@@ -118,14 +100,6 @@ def _decide(
     add_to_counts(counts, decided, [chunk.row_counts[position] for position in positions])
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     return [refusal for decision in decided for refusal in refusals_of(decision, cells)]
-
-
-def _may_drop(chunk: Chunk) -> bool:
-    """Return whether a request of a chunk may drop something."""
-    columns = getattr(chunk, "requests", None)
-    if isinstance(columns, CheckedColumns):
-        return columns.action is Action.DROP
-    return any(courses_of(record, Action.DROP) for record in chunk.records_in_order)
 
 
 def incoming_requests(

@@ -1,8 +1,8 @@
 """Write many rows into PostgreSQL at once, with `COPY` in the transaction of a connection.
 
-Most rows go to `student_courses`. They are packed here in PostgreSQL's binary format (see "Binary
-Format" in the manual, under COPY), because psycopg inspects each value and takes twice as long.
-All other rows are written as text.
+Most rows go to `student_courses`. They, and plain pairs, are packed here in PostgreSQL's binary
+format (see "Binary Format" in the manual, under COPY), because psycopg inspects each value and
+takes twice as long. All other rows are written as text.
 """
 
 import struct
@@ -100,7 +100,19 @@ def copy_placed_enrollments(
         columns.insert(0, "data_set")
         values = struct.pack(">ih", 2, data_set) + values
     shared = struct.pack(">h", len(columns)) + values
-    row = shared + struct.pack(">iiiiii", 4, 0, 4, 0, 4, 0)
+    _copy_packed(connection, columns, [_pack_numbers(shared, rows)])
+
+
+def copy_pairs(
+    connection: Connection, table: str, columns: Sequence[str], pairs: Sequence[Pair]
+) -> None:
+    """Write pairs into two columns of integers of any table. Raises IntegrityError, DBAPIError."""
+    _copy_packed(connection, columns, [_pack_numbers(struct.pack(">h", 2), pairs)], table)
+
+
+def _pack_numbers(shared: bytes, rows: Sequence[Sequence[int]]) -> bytearray:
+    """Return packed rows of integers, each of which begins with what all of them share."""
+    row = shared + struct.pack(">ii", 4, 0) * (len(rows[0]) if rows else 0)
     packed = bytearray(row * len(rows))
     # Byte by byte of the numbers, but for all rows at once: there is no loop over the rows.
     for place, numbers in enumerate(zip(*rows, strict=True)):
@@ -108,7 +120,7 @@ def copy_placed_enrollments(
         start = len(shared) + 8 * place + 4
         for byte in range(4):
             packed[start + byte :: len(row)] = values[byte::4]
-    _copy_packed(connection, columns, [packed])
+    return packed
 
 
 def _microseconds(moment: datetime) -> int:
@@ -117,9 +129,12 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _copy_packed(
-    connection: Connection, columns: Iterable[str], rows: Iterable[bytes | bytearray]
+    connection: Connection,
+    columns: Iterable[str],
+    rows: Iterable[bytes | bytearray],
+    table: str = StudentCourse.__tablename__,
 ) -> None:
-    with _copying(connection, StudentCourse.__tablename__, columns, "BINARY") as copy:
+    with _copying(connection, table, columns, "BINARY") as copy:
         copy.write(b"".join((_HEAD, *rows, _END)))
 
 

@@ -232,9 +232,10 @@ def _enroll(
     else:
         # One look says which pairs are new and which ones others own: most files repeat the last.
         new, foreign = find_new_and_foreign(connection, requests.pairs, owner.data_set)
-        part = requests.among(new)
-        # Another transaction may have been faster.
-        known = _add(connection, chunk, part, moment, owner, derives=derives)
+        known = set()
+        if new:  # Another transaction may have been faster.
+            part = requests.among(new)
+            known = _add(connection, chunk, part, moment, owner, derives=derives)
         unchanged = set(requests.pairs).difference(new) | known
     if known or foreign:
         foreign |= find_foreign(connection, known, owner.data_set)

@@ -68,6 +68,8 @@ class ConsumerServices(Protocol):
 
     def advance_plans(self) -> bool: ...
 
+    def help_with_plans(self) -> bool: ...
+
 
 def services_of(app: Celery) -> ConsumerServices:
     """Return the services that the app's tasks carry; Celery cannot pass them to the consumer."""
@@ -137,7 +139,8 @@ class ValidatingConsumer(Consumer):
         super().__init__(
             *args, app=app, worker_options={**(worker_options or {}), **switched_off}, **more
         )
-        self.plan_watch = PlanWatch(self, services_of(app).plans_due, advance_plans)
+        due = services_of(app).plans_due
+        self.plan_watch = PlanWatch(self, due, advance_plans, help_with_plans)
 
     def ensure_connected(self, conn: Any) -> Any:
         # By default kombu's pauses between two attempts grow to half a minute.
@@ -224,6 +227,11 @@ def store_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
 def advance_plans() -> bool:
     """Do a step of a plan that is due, in a pool process; return whether another may be due."""
     return services_of(current_app).advance_plans()
+
+
+def help_with_plans() -> bool:
+    """Apply a chunk of a plan that another pool process applies; return whether to go on."""
+    return services_of(current_app).help_with_plans()
 
 
 def is_stopping() -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from producer.contract.headers import BatchOrigin
 from producer.schemas import Kind
-from worker.batches.repository import find_chunks
+from worker.batches.repository import find_chunk, find_chunks
 from worker.database.engine import Database
 from worker.plans.holder import Holder
 from worker.plans.repository import find_members, read_staged, staged_fingerprints
@@ -67,12 +67,12 @@ def apply_some(database: Database, holder: Holder, apply: ApplyStored) -> bool:
         members = find_members(connection, holder.plan.id)
     was_lost = holder.plan.attempts > 0
     for member in members:
-        for number in _missing(database, member):
+        for number in missing_chunks(database, member):
             if time.monotonic() > end:
                 holder.go_on()
                 return False
             holder.renew()
-            why = _apply(database, member, number, apply, was_lost=was_lost)
+            why = apply_number(database, member, number, apply, was_lost=was_lost)
             was_lost = False
             if why is not None:
                 holder.retry(
@@ -84,17 +84,20 @@ def apply_some(database: Database, holder: Holder, apply: ApplyStored) -> bool:
     return _is_whole(database, holder, members)
 
 
-def _missing(database: Database, member: Any) -> list[int]:
+def missing_chunks(database: Database, member: Any) -> list[int]:
     """Return the numbers of the chunks of a member that are not applied yet."""
     with database.reading() as connection:
         applied = find_chunks(connection, member.batch_id, range(member.chunks))
     return [number for number in range(member.chunks) if number not in applied]
 
 
-def _apply(
-    database: Database, member: Any, number: int, apply: ApplyStored, *, was_lost: bool
+def apply_number(
+    database: Database, member: Any, number: int, apply: ApplyStored, *, was_lost: bool = False
 ) -> str | None:
+    """Apply a stored chunk, unless it is applied by now; return why it became a dead letter."""
     with database.reading() as connection:
+        if find_chunk(connection, member.batch_id, number) is not None:
+            return None
         payload = read_staged(connection, member.batch_id, number)
     if payload is None:
         return None  # Another worker has finished the plan; the next change finds that out.

@@ -122,6 +122,13 @@ def claim_due(
     return Lease(plan, until)
 
 
+def find_applying(connection: Connection, now: datetime) -> str | None:
+    """Return a plan whose chunks a worker is applying right now, or None."""
+    held = select(PlanRow.id).where(PlanRow.state == PlanState.APPLYING, PlanRow.due_at > now)
+    plan_id: str | None = connection.scalar(held.order_by(PlanRow.due_at, PlanRow.id).limit(1))
+    return plan_id
+
+
 def change(connection: Connection, lease: Lease, **values: Any) -> None:
     """Change a plan, if this process still holds it and its state is still the one it knows.
 

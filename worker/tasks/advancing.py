@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from worker.database.errors import is_outage, sentence_of
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plans.advance import PlanWork, advance_next
 from worker.plans.applying import StoredChunk
+from worker.plans.helping import help_apply
 from worker.plans.reports.repository import count_unfinished
 from worker.plans.repository import time_now
 from worker.tasks.delivery import ChunkDelivery
@@ -34,12 +36,29 @@ def advance(services: "Services") -> bool:
     While the database is unavailable, nothing is done, and nothing is lost: the plan stays due.
     """
     services.clock.read()
-    work = PlanWork(services.database, partial(_apply, services), services.clock, services.expiry)
+
+    def apply(chunk: StoredChunk) -> str | None:
+        services.plans_due.call_helpers()
+        return _apply(services, chunk)
+
+    work = PlanWork(services.database, apply, services.clock, services.expiry)
 
     def step() -> bool:
         _count(services)
         return advance_next(work)
 
+    return _unless_unavailable(services, step)
+
+
+def help_to_apply(services: "Services") -> bool:
+    """Apply a chunk of a plan that another process applies; return whether there may be more."""
+    services.clock.read()
+    work = PlanWork(services.database, partial(_apply, services), services.clock, services.expiry)
+    return _unless_unavailable(services, partial(help_apply, work))
+
+
+def _unless_unavailable(services: "Services", step: Callable[[], bool]) -> bool:
+    """Do a step, and return what it returns; False if the database is unavailable."""
     try:
         return services.retry_policy.through_outage(step, 0)
     except Reject as error:

@@ -21,7 +21,7 @@ from worker.monitoring.events import Events
 from worker.monitoring.process_checks import WorkerProcesses
 from worker.plans.times import Expiry
 from worker.recovery.retry_policy import RetryPolicy
-from worker.tasks.advancing import advance
+from worker.tasks.advancing import advance, help_to_apply
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ class Services:
     def advance_plans(self) -> bool:
         """Do a step of a plan that is due; return whether another one may be due."""
         return advance(self)
+
+    def help_with_plans(self) -> bool:
+        """Apply a chunk of a plan that another process applies; return whether to go on."""
+        return help_to_apply(self)
 
 
 class ServicedTask(Task):

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import Chunk
 from producer.schemas import Kind
+from worker.batches.clean import decide_by_shortcut
 from worker.batches.counts import Poison
-from worker.batches.deciding import decide_by_shortcut
 from worker.data_sets.values import Owner
 from worker.enrollment.confirming import find_confirming
 from worker.enrollment.shortcuts import ShortcutResult
@@ -64,7 +64,7 @@ class Filling:
         derives: bool,  # noqa: FBT001 - a DecideClean
         owner: Owner | None,
     ) -> ShortcutResult:
-        """Do what `worker.batches.apply.decide_by_shortcut` does, with as few copies as possible.
+        """Do what `worker.batches.clean.decide_by_shortcut` does, with as few copies as possible.
 
         The requests that are left to the rulebook, or all of them, find what they name copied.
         """

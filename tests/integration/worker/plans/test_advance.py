@@ -18,6 +18,7 @@ from worker.plan_models import PlanMember, PlanRow
 from worker.plans.advance import advance_next
 from worker.plans.applying import StoredChunk
 from worker.plans.decisions import DecisionRefused, decide
+from worker.plans.helping import FEWEST, help_apply
 from worker.plans.holder import take_next
 from worker.plans.reports.lookups import plan_status
 from worker.plans.repository import LeaseLost
@@ -160,6 +161,59 @@ def test_the_chunk_that_was_next_when_a_worker_was_lost_is_suspected(database: D
 
     assert advance_next(work._replace(apply=apply))
     assert suspected == [True, False]
+
+
+def test_another_process_helps_to_apply_the_chunks_that_come_last(database: Database) -> None:
+    for each in chunks_of(request(), *([pairs("A", "M1", f"X{n}")] for n in range(8))):
+        stage(database, each)
+    work = work_on(database)
+    assert not help_apply(work)  # Nothing is applied yet.
+    while plan_status(database, "b").state is not PlanState.APPLYING:
+        advance_next(work)
+    assert not help_apply(work)  # No process holds the plan, which may wait for something.
+    applied: list[int] = []
+
+    def apply(stored: StoredChunk) -> str | None:
+        while stored.number == 0 and help_apply(work._replace(apply=note)):
+            pass
+        return note(stored)
+
+    def note(stored: StoredChunk) -> str | None:
+        applied.append(stored.number)
+        return work.apply(stored)
+
+    advance_next(work._replace(apply=apply))
+    by_helper = applied[: applied.index(0)]
+    assert len(by_helper) == 8 - FEWEST + 1
+    assert sorted(applied) == list(range(8))
+    assert advance(database).differences == ()
+    assert books(database) == {
+        "received": 16,
+        "enrolled": 1,
+        "already_enrolled": 7,
+        "rejected": 8,
+    }
+
+
+def test_nothing_is_applied_out_of_order_while_a_roster_is_not(database: Database) -> None:
+    plan = request(("s", Kind.STUDENTS), ("b", Kind.ENROLLMENTS))
+    records = [[{"sis_id": f"N{n}"}] for n in range(2)]
+    for each in chunks_of(plan, *records, batch_id="s"):
+        stage(database, each, Kind.STUDENTS)
+    for each in chunks_of(plan, *([pairs("N1", "M1")] for _ in range(5))):
+        stage(database, each)
+    work = work_on(database)
+    while plan_status(database, "b").state is not PlanState.APPLYING:
+        advance_next(work)
+    helped: list[tuple[str, bool]] = []
+
+    def apply(stored: StoredChunk) -> str | None:
+        helped.append((stored.batch_id, help_apply(work)))
+        return work.apply(stored)
+
+    advance_next(work._replace(apply=apply))
+    assert helped[:3] == [("s", False), ("s", False), ("b", True)]
+    assert advance(database).differences == ()
 
 
 def test_workers_that_are_lost_while_they_make_a_plan_leave_longer_pauses_and_advice(

@@ -55,3 +55,14 @@ def test_columns_hold_the_requests_in_the_order_of_their_students(
     columns = as_columns(requests)
     assert len(columns) == len(requests)
     assert columns.by_student == sorted(requests, key=lambda request: request[1])
+
+
+@given(chunks, st.sets(st.tuples(keys, keys)))
+def test_requests_are_divided_by_whether_they_name_one_of_some_pairs(
+    chunk: list[tuple[int, int, list[int]]], pairs: set[tuple[int, int]]
+) -> None:
+    requests = one_by_one(chunk)
+    others = [r for r in requests if any((r[1], course) in pairs for course in r[3])]
+    kept, positions = as_columns(requests).divide(pairs)
+    assert kept.by_student == as_columns([r for r in requests if r not in others]).by_student
+    assert positions == [position for position, *_ in others]

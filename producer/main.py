@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.contract.batches import RefusalGroup
+from producer.contract.undos import BatchUndo
 from producer.schemas import RequestStatus, StudentEnrollmentResponse
 from producer.web.access import deciding, dropping, looking_up, reading_own, submitting
 from producer.web.audit import AuditLog, default_folder
@@ -161,7 +162,8 @@ def _add_plans(
     add("/plans/{plan_id}/drops", get_drops, response_model=PlannedDrops, **read)
     decisions: dict[str, Any] = {"dependencies": deciding, "responses": problems(409)}
     add("/plans/{plan_id}/decision", decide, methods=["POST"], **decisions)
-    undos: dict[str, Any] = {"dependencies": deciding, "responses": problems(404, 409)}
+    report = {200: {"model": BatchUndo, "description": "What the undo would change"}}
+    undos: dict[str, Any] = {"dependencies": deciding, "responses": problems(404, 409) | report}
     add("/batches/{batch_id}/undo", undo, methods=["POST"], status_code=202, **undos)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from producer.contract.chunks import COURSE_FIELDS, line_request_id
+from producer.contract.plan_requests import PlanRequest
 from producer.schemas import Action, Kind, StudentEnrollmentRequest
 from support.derived import store_derived_results
 from worker import repository as enrollments
@@ -30,6 +31,7 @@ from worker.enrollment.values import Times
 from worker.intervals.repository import keep_drops
 from worker.intervals.values import Drop
 from worker.models import Pair
+from worker.plans.repository import add_plan
 from worker.repository import insert_enrollments
 from worker.service import add_enrollments
 
@@ -51,6 +53,7 @@ TABLES = {
     "past_enrollments": "student_id, course_id, ended_at, enrolled_at, reason, request_id,"
     " data_set",
     "also_enrolled_by": "student_id, course_id, data_set, moment",
+    "planned_drops": "student_id, course_id, expected, outcome",
     "batches": "id, kind, data_set",
     "batch_chunks": "batch_id, number, fingerprint, last, requests_through, rows_through, requests,"
     " requests_rejected, rows, enrolled, already_enrolled, dropped, not_enrolled, superseded,"
@@ -96,6 +99,16 @@ def add_roster(database: Database, *, students: Sequence[str], courses: Sequence
             connection.execute(text(f"INSERT INTO {table} (id, sis_id) VALUES (:id, :name)"), rows)  # noqa: S608
 
 
+ADOPTING = {
+    "id": BATCH,
+    "members": [{"batch_id": BATCH, "kind": "enrollments"}],
+    "purpose": "apply",
+    "snapshot": True,
+    "adopt": True,
+}
+"""What a chunk says of its plan if its data set takes the enrollments without an owner."""
+
+
 class Past(NamedTuple):
     """What the database holds before the chunk."""
 
@@ -124,6 +137,8 @@ def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
         owners = dict.fromkeys(past.rows & past.foreign, other)
         insert_enrollments(connection, dict.fromkeys(past.rows, LONG_AGO), owners)
         add_notes(connection, third, dict.fromkeys(owners, LONG_AGO))
+        plan = {"id": BATCH, "moment": NOW, "staged_at": NOW}
+        add_plan(connection, plan, PlanRequest.model_validate(ADOPTING))
         if past.swept:
             begin_sweep(connection, own, NOW + HOUR)
         request = StudentEnrollmentRequest(student_id=1, course_ids=(7,))
@@ -268,15 +283,6 @@ def forms(draw: st.DrawFn) -> dict[str, Any]:
             made.append(draw(bad_records))
     return {"records": made}
 
-
-ADOPTING = {
-    "id": BATCH,
-    "members": [{"batch_id": BATCH, "kind": "enrollments"}],
-    "purpose": "apply",
-    "snapshot": True,
-    "adopt": True,
-}
-"""What a chunk says of its plan if its data set takes the enrollments without an owner."""
 
 past_rows = st.frozensets(st.tuples(st.integers(1, 7), st.integers(1, 7)), max_size=20)
 past_ids = st.lists(

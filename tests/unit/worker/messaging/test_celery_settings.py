@@ -94,8 +94,9 @@ def test_a_task_is_acknowledged_late_and_requeued_when_its_worker_is_lost(
     app: Celery, name: TaskName
 ) -> None:
     task = app.tasks[name.value]
-    # A decision is answered like a lookup: its client waits, and may decide again.
-    lookup = TASK_QUEUES[name] in (Queue.LOOKUPS, Queue.DECISIONS)
+    # A decision is answered like a lookup: its client waits, and may decide again. An undo goes on.
+    is_asked = TASK_QUEUES[name] in (Queue.LOOKUPS, Queue.DECISIONS)
+    lookup = is_asked and name is not TaskName.UNDO
     assert (task.acks_late, task.serializer) == (True, "json")
     # A lookup that kills its worker is not tried again.
     assert task.reject_on_worker_lost is not lookup

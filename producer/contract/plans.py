@@ -142,7 +142,8 @@ class PlanStatus(ContractModel):
         default=None, description="The digest of the report, which a decision names."
     )
     batches: tuple[PlannedBatch, ...] = Field(
-        default=(), description="What each of its batches would do, or did."
+        default=(),
+        description="What each of its batches would do. What it did is in its own status.",
     )
     owned_before: int = Field(
         default=0, description="How many enrollments the data set owned before."

@@ -216,7 +216,6 @@ class Plans:
         dropped = Counter(course for (_, course), end in plan.outcomes.items() if end == "dropped")
         plan.change(
             state=PlanState.DONE,
-            batches=batches,
             applied=applied,
             courses=tuple(
                 course.model_copy(update={"dropped": dropped[course.course_id]})

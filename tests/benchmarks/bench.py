@@ -37,8 +37,8 @@ from support.valkey import forget_database
 from support.workers import Deployment, running_worker
 
 GOALS = {
-    "batch_requests_vs_copy": (">=", 1.0),
-    "batch_pairs_vs_copy": (">=", 0.7),
+    "batch_requests_vs_copy": (">=", 1.2),
+    "batch_pairs_vs_copy": (">=", 0.95),
     "pairs_vs_script": (">=", 1.0),
     "bytes_per_fresh_pair": ("<=", 60),
     "batch_repeat_vs_copy": (">=", 1.5),

@@ -17,7 +17,7 @@ MAX_UNDO_PAIRS: Final = 100
 
 
 class UndoState(StrEnum):
-    """How far the undo of a batch is, or that there is none."""
+    """How far the undo of a batch is, or that it was never undone."""
 
     UNKNOWN = "unknown"
     """The batch is not known: none of its chunks was applied, or it was pruned."""

@@ -100,7 +100,7 @@ class _Others:
     def __init__(self, header: Sequence[str], used: Collection[str]) -> None:
         self._kind_of_line = _classifier(header, used)
         self.header = 0
-        """The line of the header with other columns that stands above; 0 if there is none."""
+        """The line of the header with other columns that stands above, or 0."""
 
     def refused(self, line: int, cells: Sequence[str]) -> RefusedLine | None:
         """Return the refusal of a line, or None."""

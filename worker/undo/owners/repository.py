@@ -81,11 +81,9 @@ def set_swept_at(
     )
 
 
-def pages_with_outcome(connection: Connection, plan_id: str, outcome: str) -> Iterator[list[Pair]]:
-    """Yield the pairs with which a plan did this, a page at a time."""
-    row, after = PlannedDropRow, (0, 0)
-    key = (row.student_id, row.course_id)
-    wanted = select(*key).where(row.plan_id == plan_id, row.outcome == outcome)
+def _pages(connection: Connection, wanted: Any, key: tuple[Any, Any]) -> Iterator[list[Pair]]:
+    """Yield the pairs that a statement selects in pages, in the order of their key."""
+    after = (0, 0)
     while True:
         page = wanted.where(tuple_(*key) > tuple_(*after)).order_by(*key).limit(PAGE)
         pairs = [(student, course) for student, course in connection.execute(page)]
@@ -93,6 +91,14 @@ def pages_with_outcome(connection: Connection, plan_id: str, outcome: str) -> It
             return
         yield pairs
         after = pairs[-1]
+
+
+def pages_with_outcome(connection: Connection, plan_id: str, outcome: str) -> Iterator[list[Pair]]:
+    """Yield the pairs with which a plan did this, a page at a time."""
+    row = PlannedDropRow
+    key = (row.student_id, row.course_id)
+    wanted = select(*key).where(row.plan_id == plan_id, row.outcome == outcome)
+    return _pages(connection, wanted, key)
 
 
 def find_adoptions(
@@ -144,16 +150,10 @@ def _change_owner(dialect: str) -> Any:
 
 def pages_of_notes(connection: Connection, data_set: int, since: datetime) -> Iterator[list[Pair]]:
     """Yield the pairs of the notes of a data set that count at a moment or later, by pages."""
-    note, after = AlsoEnrolledBy, (0, 0)
+    note = AlsoEnrolledBy
     key = (note.student_id, note.course_id)
     wanted = select(*key).where(note.data_set == data_set, note.moment >= since)
-    while True:
-        page = wanted.where(tuple_(*key) > tuple_(*after)).order_by(*key).limit(PAGE)
-        pairs = [(student, course) for student, course in connection.execute(page)]
-        if not pairs:
-            return
-        yield pairs
-        after = pairs[-1]
+    return _pages(connection, wanted, key)
 
 
 def remove_notes(

@@ -55,7 +55,7 @@ def plan_chunks(
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
         return
     deaths = Deaths.of(holder.plan)
-    if (problem := deaths.problem()) is not None:
+    if (problem := deaths.problem(request)) is not None:
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
         return
     plan = PlanInput(

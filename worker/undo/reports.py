@@ -164,7 +164,8 @@ def running(database: Database, batch_id: str) -> BatchUndo:
     return _status(
         report_of(database, batch_id),
         UndoState.RUNNING,
-        advice="The batch is being undone. If that was interrupted, undo it again: it continues.",
+        advice="The batch is being undone. If that was interrupted, undo it again: it continues."
+        f" The batch {undo_id_of(batch_id)} shows how far it is.",
     )
 
 

@@ -8,7 +8,7 @@ from producer.fields import MAX_STORED_ID, UNDO_PREFIX, show_moment
 from producer.schemas import Kind
 from worker.batches.repository import date_batch
 from worker.database.engine import Database
-from worker.intervals.undone.repository import base_of
+from worker.intervals.undone.repository import base_of, find_undone
 from worker.moments import STEP
 from worker.undo.repository import (
     add_undo,
@@ -53,6 +53,11 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
         raise AlreadyUndone(
             f"The batch {batch_id} was undone already, by {undo_id}. To undo that, run"
             f" `enroll undo {undo_id}`."
+        )
+    if find_undone(connection, [undo_id]):
+        raise CannotUndo(
+            f"The batch {batch_id} cannot be undone again: its undo {undo_id} was itself undone"
+            " before it came to its end. Submit a file of what is to be enrolled and dropped."
         )
     # A batch of an older version has no moment: it counts when its first chunk was applied.
     moment: datetime = batch.moment or first_applied(connection, batch_id) or batch.stopped_at

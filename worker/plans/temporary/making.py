@@ -30,6 +30,7 @@ from worker.database.refusal import Refusal
 from worker.database.temporary_tables import check_not_rewritten, planning_connection, seal
 from worker.models import Course, Student
 from worker.moments import Clock, TrustingClock, own_clock
+from worker.plans.poison import way_out
 from worker.plans.temporary.filling import Filling
 from worker.plans.temporary.names import Scan, names_in, scan
 from worker.plans.temporary.report import Report, store_report, summary_of
@@ -155,7 +156,7 @@ class _Rehearsal:
         except Exception as error:
             if is_outage(error):
                 raise
-            raise PlanRefused(_failure(batch, text, sentence_of(error))) from error
+            raise PlanRefused(_failure(self._plan.request, batch, text, error)) from error
 
     def _apply(self, batch: StagedBatch, text: str) -> None:
         chunk, fingerprint = read_chunk(batch.kind, text)
@@ -233,11 +234,12 @@ def _outdated(plan_id: str) -> Refusal:
     )
 
 
-def _failure(batch: StagedBatch, text: str, sentence: str) -> Refusal:
+def _failure(
+    request: PlanRequest, batch: StagedBatch, text: str, error: Exception
+) -> Refusal:
     return Refusal(
-        f"{_place(batch, text)} failed: {sentence}",
-        "A record in it probably causes this error. Submit the file without a plan: then the record"
-        " alone is refused and becomes a dead letter. Or ask the operator for the worker's log.",
+        f"{_place(batch, text)} failed: {sentence_of(error)}",
+        f"A record in it probably causes this error. {way_out(request)}",
     )
 
 

@@ -19,6 +19,7 @@ from worker.database.temporary_tables import TablesRewritten
 from worker.moments import Clock
 from worker.plans.applying import origin_of, texts_of
 from worker.plans.deaths import Deaths
+from worker.plans.heartbeat import beating
 from worker.plans.holder import Holder
 from worker.plans.repository import LeaseLost, find_ongoing_snapshot
 from worker.plans.snapshot_rules import problem_of_age, problem_of_data_set
@@ -67,7 +68,15 @@ def plan_chunks(
     )
     conclude = partial(_conclude, holder=holder, request=request, data_set=data_set, expiry=expiry)
     try:
-        make_plan(database, plan, conclude, on_chunk=holder.renew, clock=clock)
+        with beating(holder) as stop_beating:
+            make_plan(
+                database,
+                plan,
+                conclude,
+                on_chunk=holder.renew,
+                before_report=stop_beating,
+                clock=clock,
+            )
     except PlanRefused as error:
         detail = f"The plan could not be made: {error}"
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=detail))

@@ -84,11 +84,13 @@ def make_plan(
     conclude: Conclude,
     *,
     on_chunk: Callable[[], None],
+    before_report: Callable[[], None] = lambda: None,
     clock: Clock = own_clock,
 ) -> MadePlan:
     """Make a plan and store its report; return what was made.
 
-    `on_chunk` is called after each chunk and each page of the report; what it raises ends the work.
+    `on_chunk` is called after each chunk and each page of the report, and `before_report` once
+    before the report is stored; what they raise ends the work.
     Nothing is stored then, or what is stored is removed by the next attempt. Raises PlanRefused if
     the plan cannot be made, because of a right, a conflict or a chunk that fails; DBAPIError if the
     database is unavailable; TablesRewritten if it may succeed at once.
@@ -113,6 +115,7 @@ def make_plan(
         digest = report.digest(shown, rehearsal.at)
         check_not_rewritten(connection)
         made = MadePlan(batches, absence, rehearsal.at, digest)
+        before_report()
         store_report(database, report, lambda writing: conclude(writing, made))
     return made
 
@@ -234,9 +237,7 @@ def _outdated(plan_id: str) -> Refusal:
     )
 
 
-def _failure(
-    request: PlanRequest, batch: StagedBatch, text: str, error: Exception
-) -> Refusal:
+def _failure(request: PlanRequest, batch: StagedBatch, text: str, error: Exception) -> Refusal:
     return Refusal(
         f"{_place(batch, text)} failed: {sentence_of(error)}",
         f"A record in it probably causes this error. {way_out(request)}",

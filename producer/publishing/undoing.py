@@ -25,8 +25,8 @@ def unknown_undo(batch_id: str) -> str | None:
         return None
     undone = batch_id.removeprefix(UNDO_PREFIX)
     return (
-        f"The batch {undone} was not undone, or its undo has not begun yet. Check the id. An undo is"
-        f" not submitted: to undo {undone}, the operator runs `enroll undo {undone}`."
+        f"The batch {undone} was not undone, or its undo has not begun yet. Check the id. To undo"
+        f" {undone}, the operator runs `enroll undo {undone}`."
     )
 
 

@@ -33,6 +33,11 @@ from worker.undo.values import AlreadyUndone, CannotUndo, LeftPair, UnknownBatch
 EXAMINE_SECONDS: Final = 5.0
 """Seconds after which a dry run ends although more is to be examined: its client waits."""
 
+_AT_LEAST: Final = (
+    "The batch is large, and only its beginning was examined: undoing it changes at least this"
+    " much. For all of it, the operator runs `enroll undo {} --dry-run`."
+)
+
 
 class _Changes:
     """What the chunks of a dry run change: the count of each course, and the first pairs."""
@@ -94,7 +99,9 @@ def preview(
     with database.reading() as connection:
         courses = tuple(_courses(connection, changes.counts))
         pairs = tuple(_named(connection, changes.first))
-    more = {"is_complete": report.is_complete, "courses": courses, "changes": pairs}
+    more: dict[str, Any] = {"courses": courses, "changes": pairs}
+    if not report.is_complete:
+        more |= {"is_complete": False, "advice": _AT_LEAST.format(batch_id)}
     return _status(report, UndoState.PLANNED, **more)
 
 
@@ -187,6 +194,7 @@ def _status(report: UndoReport, state: UndoState, **more: Any) -> BatchUndo:
         state=state,
         books=Books(received=sum(report.counts.values()), **report.counts),
         left=left,
+        left_to_snapshots=report.left_to_snapshots,
         **more,
     )
 

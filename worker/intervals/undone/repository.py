@@ -16,14 +16,20 @@ from worker.models import Batch, BatchChunk
 _AT_ONCE: Final = 500
 
 
-def find_undone(connection: Connection, batch_ids: Iterable[str | None]) -> set[str]:
+def find_undone(
+    connection: Connection, batch_ids: Iterable[str | None], finishing: str | None = None
+) -> set[str]:
     """Return those of these batches that were undone, or that undid one which does not count.
 
     What such a batch did, its undo did the opposite of: together they count for nothing. A batch
-    whose undo has not come to its end still counts. None stands for requests without a batch.
+    whose undo has not come to its end still counts, unless it is `finishing`: then the undo is
+    being applied. None stands for requests without a batch.
     """
     named = {batch_id for batch_id in batch_ids if batch_id is not None}
     chains = _chains(connection, named)
+    if finishing is not None and (chain := chains.get(base_of(finishing))) is not None:
+        del chain.is_done[_place(finishing) :]
+        chain.is_done.append(True)
     return {batch_id for batch_id in named if chains[base_of(batch_id)].is_void(batch_id)}
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     Connection,
     Integer,
+    String,
     bindparam,
     delete,
     exists,
@@ -18,6 +19,8 @@ from sqlalchemy import (
     update,
 )
 
+from producer.contract.chunks import line_request_ids
+from producer.schemas import Action
 from worker.database.sets import (
     columns_of,
     is_among,
@@ -69,6 +72,60 @@ def last_snapshot(connection: Connection, data_set: int) -> datetime | None:
     rows = [row for row in connection.execute(begun) if row.request["snapshot"]]
     undone = find_undone(connection, {row.id for row in rows})
     return max((row.moment for row in rows if row.id not in undone), default=None)
+
+
+def find_snapshot(connection: Connection, data_set: int, moment: datetime) -> tuple[str, str]:
+    """Return the id of the snapshot of a data set that counts at a moment, and the set's name.
+
+    If the plan of the snapshot was removed, the name stands for it.
+    """
+    plan = PlanRow
+    name = connection.execute(select(DataSet.name).where(DataSet.id == data_set)).scalar_one()
+    rows = connection.execute(
+        select(plan.id, plan.request).where(plan.data_set == data_set, plan.moment == moment)
+    )
+    return next((row.id for row in rows if row.request["snapshot"]), name), name
+
+
+def count_left_to_snapshots(connection: Connection, undo_id: str, number: int | None) -> int:
+    """Return how many enrollments an undo does not restore because of later snapshots.
+
+    They are counted in one chunk of the undo, or in all.
+    """
+    rows = connection.execute(select(PlanRow.moment, PlanRow.request))
+    moments = [row.moment.isoformat() for row in rows if row.request["snapshot"]]
+    if not moments:
+        return 0
+    first, end = (f"{undo_id}:", f"{undo_id};")
+    if number is not None:
+        first, end = line_request_ids(undo_id, number)
+    dialect = connection.dialect.name
+    values = {"undo": undo_id, "first": first, "end": end, "moments": moments}
+    values["action"] = Action.ENROLL.value
+    return connection.scalar(_count_won_at(dialect), values) or 0
+
+
+@cache
+def _count_won_at(dialect: str) -> Any:
+    result = EnrollmentResult
+    if dialect == "postgresql":
+        elements, extract, places = func.json_array_elements, func.json_extract_path_text, "12"
+    else:
+        elements, extract, places = func.json_each, func.json_extract, ("$[1]", "$[2]")
+    each = elements(result.superseded).table_valued("value", joins_implicitly=True)
+    action, won_at = (extract(each.c.value, place, type_=String()) for place in places)
+    return (
+        select(func.count())
+        .select_from(result, each)
+        .where(
+            result.request_id > bindparam("first"),
+            result.request_id < bindparam("end"),
+            result.batch_id == bindparam("undo"),
+            result.superseded.is_not(None),
+            action == bindparam("action"),
+            won_at.in_(bindparam("moments", expanding=True)),
+        )
+    )
 
 
 def set_swept_at(

@@ -74,7 +74,9 @@ def planning(database: Database) -> Iterator[subprocess.Popen[str]]:
 
 def lease_ends(database: Database) -> datetime:
     with database.reading() as connection:
-        return connection.execute(select(PlanRow.due_at)).scalar_one()
+        ends = connection.execute(select(PlanRow.due_at)).scalar_one()
+    assert ends is not None
+    return ends
 
 
 def is_renewed(database: Database, before: datetime) -> bool:

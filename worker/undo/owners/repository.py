@@ -109,9 +109,11 @@ def count_left_to_snapshots(connection: Connection, undo_id: str, number: int | 
 def _count_won_at(dialect: str) -> Any:
     result = EnrollmentResult
     if dialect == "postgresql":
-        elements, extract, places = func.json_array_elements, func.json_extract_path_text, "12"
+        elements, extract = func.json_array_elements, func.json_extract_path_text
+        places = ("1", "2")
     else:
-        elements, extract, places = func.json_each, func.json_extract, ("$[1]", "$[2]")
+        elements, extract = func.json_each, func.json_extract
+        places = ("$[1]", "$[2]")
     each = elements(result.superseded).table_valued("value", joins_implicitly=True)
     action, won_at = (extract(each.c.value, place, type_=String()) for place in places)
     return (

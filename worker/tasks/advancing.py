@@ -62,7 +62,7 @@ def _unless_unavailable(services: "Services", step: Callable[[], bool]) -> bool:
     try:
         return services.retry_policy.through_outage(step, 0)
     except Reject as error:
-        log.warning("A plan waits for the database: %s", error)
+        log.warning("A plan waits. %s", error.reason)
     except DBAPIError as error:
         if not is_outage(error):
             raise

@@ -79,8 +79,13 @@ def meant(plan_id: str, related: Sequence[BatchStatus]) -> str | None:
     if plans:
         named = " and ".join(f"`enroll plan {plan}`" for plan in plans)
         return f"{plan_id} is a part of a submission, or a package, whose plan is another: {named}."
-    if related:
+    if any(batch.chunks_applied for batch in related):
         return f"{plan_id} was applied without a plan. `enroll status {plan_id}` shows it."
+    if related:
+        return (
+            f"No plan of {plan_id} is stored: it was submitted without one, or none of its chunks"
+            f" has arrived. `enroll status {plan_id}` says what it waits for."
+        )
     return None
 
 

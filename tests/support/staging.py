@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import update
+
 from producer.contract.chunks import Chunk
 from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
@@ -12,6 +14,7 @@ from producer.schemas import Kind
 from worker.batches.apply import apply_chunk, read_chunk
 from worker.database.engine import Database
 from worker.moments import own_clock
+from worker.plan_models import PlanRow
 from worker.plans.advance import PlanWork, advance_next
 from worker.plans.applying import StoredChunk
 from worker.plans.reports.lookups import plan_status
@@ -79,3 +82,9 @@ def advance(database: Database, plan_id: str = "b", expiry: Expiry = Expiry()) -
         if not advance_next(work):
             return plan_status(database, plan_id)
     raise AssertionError("the steps of a plan do not end")
+
+
+def make_due(database: Database) -> None:
+    """Let the leases end that a lost worker has left, and the times for which plans wait."""
+    with database.writing() as connection:
+        connection.execute(update(PlanRow).where(PlanRow.due_at.is_not(None)).values(due_at=MOMENT))

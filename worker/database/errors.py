@@ -57,6 +57,9 @@ _STALE_STATES = (
 LOCK_NOT_AVAILABLE = "55P03"
 """Another session held a lock for longer than `lock_timeout`."""
 
+_OWN_LIMIT = "53400"
+"""This session reached a limit that is set for each, such as `temp_file_limit`; others may work."""
+
 _CACHED_PLAN = "0A000"
 """The error after a column of a prepared statement changed its type; others have it, too."""
 
@@ -142,7 +145,9 @@ def is_answer(error: BaseException) -> bool:
     answer.
     """
     state = sqlstate_of(error)
-    return state is not None and not state.startswith((*_STALE_CLASSES, "53"))
+    if state is None or state == _OWN_LIMIT:
+        return state is not None
+    return not state.startswith((*_STALE_CLASSES, "53"))
 
 
 def is_conflict(error: DBAPIError) -> bool:
@@ -159,6 +164,16 @@ def sqlstate_of(error: BaseException) -> str | None:
 def outage_of(error: BaseException) -> str:
     """Return what kind of outage an error is, as operators find it in the log and the runbook."""
     return "The database refuses to work" if is_answer(error) else "The database is unavailable"
+
+
+def reason_for_clients(error: BaseException) -> str:
+    """Return what kind of outage an error is, and why, as far as any client may read it.
+
+    The database's own sentence is for all; the driver's names hosts and users.
+    """
+    if is_answer(error) or isinstance(_cause(error), sqlite3.Error):
+        return f"{outage_of(error)}: {sentence_of(error).rstrip('.')}"
+    return f"{outage_of(error)}; the worker's log has the reason"
 
 
 def sentence_of(error: BaseException) -> str:

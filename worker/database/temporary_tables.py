@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from sqlalchemy import (
     Column,
@@ -28,6 +28,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from worker.database.ask import through
 from worker.database.engine import Database
+from worker.database.guard import refuse
 from worker.database.planning import (
     Planning,
     PlanRefused,
@@ -76,8 +77,8 @@ def planning_connection(database: Database, *, stores_results: bool) -> Iterator
 
     It reads one snapshot of the database: that of the moment when it is opened. The caller creates
     tables of its own, if it needs any, and then calls `seal`. Nothing of it remains. Raises
-    PlanRefused if the role may not create temporary tables; TablesRewritten instead of PlanRefused,
-    if the caller raises that because of what it did not see; DBAPIError.
+    TablesRewritten instead of PlanRefused, if the caller raises that because of what it did not
+    see; DBAPIError, also if the role may not create temporary tables.
     """
     engine = database.new_engine()
     try:
@@ -114,13 +115,13 @@ def _open_on_postgresql(connection: Connection) -> str:
     driver: Any = connection.connection.driver_connection
     driver.prepare_threshold = None
     if (refusal := refused_plans(connection)) is not None:
-        raise PlanRefused(refusal)
+        _refuse_for_now(refusal)
     rows = through(connection)(
         "SELECT n.nspname, quote_ident(n.nspname) FROM pg_class c"
         " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('students')"
     )
     if not rows:
-        raise PlanRefused(
+        _refuse_for_now(
             Refusal(
                 "the database has no table students that this role can see",
                 "Run `enroll doctor`, which names the right or the migration that is missing.",
@@ -133,6 +134,14 @@ def _open_on_postgresql(connection: Connection) -> str:
     connection.exec_driver_sql(f"SET LOCAL search_path = pg_temp, {quoted}")
     _create_tables(connection)
     return str(schema)
+
+
+def _refuse_for_now(refusal: Refusal) -> NoReturn:
+    """Refuse to make any plan until the database is repaired, which is not a plan's fault.
+
+    Whoever waits for a plan reads why, and what to do.
+    """
+    refuse(refusal._replace(public=str(refusal).rstrip(".")))
 
 
 def _open_on_sqlite(connection: Connection) -> str:
@@ -203,17 +212,16 @@ def _temporary(model: type[Base], metadata: MetaData, dialect: str) -> Table:
 def seal(connection: Connection) -> None:
     """Let the database refuse every write that does not go into a temporary table.
 
-    Call this before ordinary code runs on a connection of `planning_connection`. Raises PlanRefused
-    if one of the real tables is not hidden, DBAPIError.
+    Call this before ordinary code runs on a connection of `planning_connection`. Raises DBAPIError,
+    also if one of the real tables is not hidden.
     """
     visible = _not_hidden(connection, [str(model.__tablename__) for model in hidden_models()])
     if visible:
-        raise PlanRefused(
+        _refuse_for_now(
             Refusal(
                 f"a plan would write into the real tables {', '.join(visible)}, because temporary"
                 " ones do not hide them",
-                "Nothing was written. Make sure that nothing in the database changes search_path,"
-                " and submit the file again.",
+                "Nothing was written. Make sure that nothing in the database changes search_path.",
             )
         )
     if connection.dialect.name == "postgresql":

@@ -7,14 +7,16 @@ process that dies leaves its plan due after a while, and another one does the st
 import contextlib
 import logging
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from producer.contract.plans import PlanState
 from worker.batches.members.arrival import all_chunks_arrived
 from worker.database.engine import Database
-from worker.database.errors import is_outage, sentence_of
+from worker.database.errors import is_outage, reason_for_clients, sentence_of
 from worker.moments import Clock
 from worker.plans.applying import ApplyStored, apply_some
 from worker.plans.concluding import plan_chunks
@@ -26,6 +28,10 @@ from worker.plans.sweeping import sweep_some
 from worker.plans.times import Expiry
 
 log = logging.getLogger(__name__)
+
+GIVE_BACK_SECONDS: Final = 15.0
+"""For how long a worker tries to give back a plan while the database is away. Most outages are
+shorter: the plan need not wait until its lease ends, which takes minutes."""
 
 
 class PlanWork(NamedTuple):
@@ -53,18 +59,27 @@ def advance_next(work: PlanWork) -> bool:
         log.info("The plan %s was taken over by another worker", holder.plan.id)
     except Exception as error:
         if is_outage(error) or getattr(error, "requeue", False):
-            _give_back(holder)
+            _give_back(holder, error)
             raise
         log.exception("A step of the plan %s failed", holder.plan.id)
         holder.retry(f"a step failed ({sentence_of(error)}); the worker's log says more.")
     return True
 
 
-def _give_back(holder: Holder) -> None:
+def _give_back(holder: Holder, error: Exception) -> None:
     """Let a worker try again soon, because the environment failed and not the plan."""
-    # If the database is away, the plan is due again once this process does not renew its lease.
+    detail = holder.plan.detail
+    if is_outage(error):
+        detail = f"{reason_for_clients(error)}. A worker tries again by itself."
+    retrying = Retrying(
+        retry=retry_if_exception(is_outage),
+        wait=wait_exponential(multiplier=0.1, max=2),
+        stop=stop_after_delay(GIVE_BACK_SECONDS),
+        reraise=True,
+    )
+    # If the database stays away, the plan is due again once its lease ends.
     with contextlib.suppress(DBAPIError, LeaseLost):
-        holder.retry(holder.plan.detail, attempts=holder.plan.attempts)
+        retrying(partial(holder.retry, detail, attempts=holder.plan.attempts))
 
 
 def _of_staged(work: PlanWork, holder: Holder) -> None:

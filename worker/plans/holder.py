@@ -87,7 +87,7 @@ class Holder:
 
     def go_on(self) -> None:
         """Give the plan back after a part of the work: any worker may go on at once."""
-        self.do(lambda connection: self.change(connection, due_at=self.now(connection)))
+        self.do(lambda c: self.change(c, due_at=self.now(c), detail=None))
 
     def retry(self, detail: str | None, *, attempts: int | None = None) -> None:
         """Give the plan back for another attempt, after a pause that grows with the attempts."""

@@ -10,7 +10,7 @@ from celery.exceptions import Reject
 from sqlalchemy.exc import DBAPIError
 
 from producer.schemas import Kind
-from worker.database.errors import is_outage, sentence_of
+from worker.database.errors import is_outage, outage_of, sentence_of
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plans.advance import PlanWork, advance_next
 from worker.plans.applying import StoredChunk
@@ -62,11 +62,12 @@ def _unless_unavailable(services: "Services", step: Callable[[], bool]) -> bool:
     try:
         return services.retry_policy.through_outage(step, 0)
     except Reject as error:
-        log.warning("A plan waits for the database: %s", error)
+        log.warning("A plan waits. %s", error.reason)
     except DBAPIError as error:
         if not is_outage(error):
             raise
-        log.warning("Plans wait for the database: %s", sentence_of(error))
+        log.warning("A plan waits. %s: %s", outage_of(error), sentence_of(error))
+        services.events.database_refused(error)
     return False
 
 

@@ -92,7 +92,7 @@ def make_plan(
     `on_chunk` is called after each chunk and each page of the report, and `before_report` once
     before the report is stored; what they raise ends the work.
     Nothing is stored then, or what is stored is removed by the next attempt. Raises PlanRefused if
-    the plan cannot be made, because of a right, a conflict or a chunk that fails; DBAPIError if the
+    the plan cannot be made, because of a conflict or a chunk that fails; DBAPIError if the
     database is unavailable; TablesRewritten if it may succeed at once.
     """
     enrollments = [batch for batch in plan.batches if batch.kind is Kind.ENROLLMENTS]

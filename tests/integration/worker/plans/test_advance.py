@@ -10,7 +10,7 @@ from producer.contract.plan_requests import PlanPurpose
 from producer.contract.plans import Decision, PlanState
 from producer.schemas import Kind
 from support.chunks import apply_chunk, books, chunk, pairs, status
-from support.staging import MOMENT, advance, chunks_of, request, stage, work_on
+from support.staging import MOMENT, advance, chunks_of, make_due, request, stage, work_on
 from worker.database.engine import Database
 from worker.models import StudentCourse
 from worker.moments import own_clock
@@ -33,12 +33,6 @@ def enrolled(database: Database) -> set[tuple[int, int]]:
     with database.reading() as connection:
         rows = connection.execute(select(StudentCourse.student_id, StudentCourse.course_id))
         return {(student, course) for student, course in rows}
-
-
-def make_due(database: Database) -> None:
-    """Let the leases end that a lost worker has left, and the times for which plans wait."""
-    with database.writing() as connection:
-        connection.execute(update(PlanRow).where(PlanRow.due_at.is_not(None)).values(due_at=MOMENT))
 
 
 def age(database: Database, days: int) -> None:

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from producer.commands.plan import exit_code
-from producer.commands.plan_display import SHOWN_COURSES, plan
-from producer.contract.batches import Books
+from producer.commands.plan_display import SHOWN_COURSES, meant, plan
+from producer.contract.batches import BatchState, BatchStatus, Books
 from producer.contract.plans import (
     AbsentRows,
     CourseDrops,
@@ -130,3 +130,13 @@ def test_a_finished_plan_shows_what_was_dropped_and_by_what_it_was_undone() -> N
     lines = shown(status(PlanState.DONE, courses=(course,), **undo)).splitlines()
     assert "LOGIC-1  Logic  23 of 30 (24 were planned)" in lines
     assert "Undone by: undo:night (2026-09-01 12:00:00 UTC)" in lines
+
+
+def test_a_batch_of_which_nothing_arrived_is_not_called_applied() -> None:
+    lost = BatchStatus(batch_id="night", state=BatchState.STALLED, chunks=7, chunks_missing=7)
+    assert "none of its chunks has arrived" in str(meant("night", [lost]))
+    begun = BatchStatus(batch_id="night", state=BatchState.RUNNING, chunks=7, chunks_applied=1)
+    assert "was applied without a plan" in str(meant("night", [begun]))
+    planned = BatchStatus(batch_id="night", state=BatchState.HELD, plan_id="last")
+    assert "`enroll plan last`" in str(meant("night", [planned, lost]))
+    assert meant("night", []) is None

@@ -1,0 +1,82 @@
+"""A plan waits while its database refuses to work, says why, and goes on soon after that."""
+
+import threading
+import uuid
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from producer.contract.plans import PlanState
+from producer.schemas import Kind
+from support.chunks import apply_chunk, pairs, status
+from support.copies import Administer, as_role, name_of
+from support.databases import opened_database, store_roster
+from support.staging import advance, chunks_of, make_due, request, stage
+from worker.moments import own_clock
+from worker.plans.advance import PlanWork, advance_next
+from worker.plans.applying import StoredChunk
+from worker.plans.reports.lookups import plan_status
+
+HELD = request(hold="always")
+
+
+def test_a_plan_waits_for_a_missing_right_and_says_which(
+    administer: Administer, postgres_url: str
+) -> None:
+    role, name = f"r{uuid.uuid4().hex}", name_of(postgres_url)
+    administer(f"CREATE ROLE {role} LOGIN")
+    with (
+        opened_database(postgres_url) as owner,
+        opened_database(as_role(postgres_url, role)) as database,
+    ):
+        store_roster(owner, ["A"], ["M1"])
+        with owner.writing() as connection:
+            connection.execute(text(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"))
+        administer(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
+        (only,) = chunks_of(HELD, [pairs("A", "M1")])
+        stage(database, only)
+        with pytest.raises(DBAPIError):
+            advance(database)
+        waits = plan_status(database, "b")
+        assert waits.state is PlanState.STAGED
+        assert waits.advice is not None
+        assert "The database refuses to work: The role" in waits.advice
+        assert status(database).advice == waits.advice
+        administer(waits.advice.partition("database: ")[2].partition(";")[0])
+        make_due(database)
+        held = advance(database)
+        assert held.state is PlanState.HELD
+        assert "refuses to work" not in str(held.advice)
+
+
+def test_a_plan_need_not_wait_for_its_lease_after_a_short_outage(
+    administer: Administer, postgres_url: str
+) -> None:
+    name = name_of(postgres_url)
+    back = threading.Timer(0.3, administer, [f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"])
+
+    def apply(_: StoredChunk) -> str | None:
+        administer(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        administer(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"  # noqa: S608
+            f" WHERE datname = '{name}'"
+        )
+        back.start()
+        apply_chunk(database, Kind.ENROLLMENTS, only)
+        return None
+
+    with opened_database(postgres_url) as database:
+        store_roster(database, ["A"], ["M1"])
+        (only,) = chunks_of(request(), [pairs("A", "M1")])
+        stage(database, only)
+        assert advance_next(PlanWork(database, apply, own_clock))  # It is made.
+        assert advance_next(PlanWork(database, apply, own_clock))  # It is approved.
+        with pytest.raises(DBAPIError):
+            advance_next(PlanWork(database, apply, own_clock))
+        back.join()
+        waits = plan_status(database, "b")
+        assert waits.state is PlanState.APPLYING
+        assert "The database is unavailable" in str(waits.advice)
+        make_due(database)
+        assert advance(database).advice is None

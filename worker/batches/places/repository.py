@@ -148,9 +148,7 @@ def ended_plans(connection: Connection, limit: int) -> list[str]:
     return _only_planned(connection, PlanRow.state.in_(FINAL_STATES), limit)
 
 
-def _only_planned(
-    connection: Connection, condition: ColumnElement[bool], limit: int
-) -> list[str]:
+def _only_planned(connection: Connection, condition: ColumnElement[bool], limit: int) -> list[str]:
     member = PlanMember
     batches = (
         select(member.batch_id)

@@ -45,6 +45,7 @@ function fileOf({ columns, format }, lines) {
 function options(status, read) {
   const chosen = [["kind", status.kind], ...Object.entries(read.mapping ?? {}).map(([name, template]) => ["map", `${name}=${template}`])];
   if (read.format) chosen.push(["format", read.format]);
+  if (status.data_set) chosen.push(["data_set", status.data_set]); // The next snapshot drops what it does not name.
   for (const name of ["drop", "sections_are_one", "moments_from_file"]) if (read[name]) chosen.push([name, "true"]);
   return chosen;
 }

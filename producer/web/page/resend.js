@@ -30,7 +30,9 @@ export async function resend(status, read, chosen, corrections) {
   if (!valid.length) return { invalid };
   const { text, lines } = fileOf(read, valid);
   const batch = idOfCorrection(status.batch_id);
-  corrections.sent = { batch, lines: lines.map((line, index) => [line, valid[index].line]), text, options: options(status, read), name };
+  // What is corrected belongs to the data set of the upload, so later snapshots drop it once they do not name it.
+  const owner = status.data_set ? [["data_set", status.data_set]] : [];
+  corrections.sent = { batch, lines: lines.map((line, index) => [line, valid[index].line]), text, options: [...options(status, read), ...owner], name };
   store(status.batch_id, corrections);
   return { invalid };
 }
@@ -45,7 +47,6 @@ function fileOf({ columns, format }, lines) {
 function options(status, read) {
   const chosen = [["kind", status.kind], ...Object.entries(read.mapping ?? {}).map(([name, template]) => ["map", `${name}=${template}`])];
   if (read.format) chosen.push(["format", read.format]);
-  if (status.data_set) chosen.push(["data_set", status.data_set]); // The next snapshot drops what it does not name.
   for (const name of ["drop", "sections_are_one", "moments_from_file"]) if (read[name]) chosen.push([name, "true"]);
   return chosen;
 }

@@ -24,7 +24,10 @@ _DROPS = (
     "There are drops among them: submit the corrected file with the same options as before, such as"
     " --drop, or its students are enrolled."
 )
-_OF_DATA_SET = "Submit the corrected lines with --data-set {name}, so that later snapshots know whose they are."
+_OF_DATA_SET = (
+    "Submit the corrected lines with --data-set {name}. Otherwise they belong to no data set, and"
+    " later snapshots do not drop them."
+)
 _JSONL_HELP = "Write the refused records to a file as JSON Lines, as they were submitted."
 SHOWN_STUDENTS = 100
 """The most students of a search that are shown."""

@@ -80,9 +80,9 @@ def _of_snapshot(
     if drops >= 2 and _exceeds(drops, owned, most):  # noqa: PLR2004 - a single one is no pattern
         yield _reason(
             HoldReason.MOST_DROPS,
-            f"It would drop most of its data set: {drops:,} of {_enrollments(owned)}. Check that the"
-            " file is complete, of the right term, and uses the same ids as before. If it is right,"
-            " approve the plan; if not, discard it.",
+            f"It would drop most of its data set: {drops:,} of {_enrollments(owned)}. Check that"
+            " the file is complete, of the right term, and uses the same ids as before. If it is"
+            " right, approve the plan; if not, discard it.",
         )
     yield from _of_courses(rules, absence)
     if rules.no_enrollments and not batch.books.enrolled + batch.books.already_enrolled:
@@ -158,10 +158,9 @@ def _of_refused_lines(rules: HoldRules, absence: Absence) -> _Found:
         return
     yield _reason(
         HoldReason.REFUSED_LINES,
-        f"{_lines(half + nothing)} may be about {'an enrollment' if drops == 1 else 'enrollments'}"
-        f" that would be dropped ({drops:,} in all): {_recognized(half, nothing)}. Correct the file,"
-        " discard the plan, and submit the file again; or approve the plan if no refused line is"
-        " about an enrollment to be dropped.",
+        f"{_lines(half + nothing)} may be about enrollments that would be dropped ({drops:,} in"
+        f" all): {_recognized(half, nothing)}. Correct the file, discard the plan, and submit the"
+        " file again; or approve the plan if no refused line is about an enrollment to be dropped.",
     )
 
 

@@ -108,6 +108,7 @@ def _doubts(wanted: Wanted, keys: list[int], courses: Mapping[Any, int]) -> Iter
     if wanted.students != wanted.courses:
         student = keys[0] if keys else None
         return [(student, course) for course in named or [None]]
-    # In a line that could not be read, every cell may be the student, and the others are no courses.
+    # Every cell of a line that could not be read may be the student; the others are no courses.
+    students: list[int | None] = [*keys] or [None]
     known = [key for key in named if key is not None]
-    return {(student, course) for student in keys or [None] for course in known or [None]}
+    return {(student, course) for student in students for course in known or [None]}

@@ -171,7 +171,7 @@ def test_a_data_set_alone_needs_no_plan(desk: Desk) -> None:
     assert f"Data set: {name}" in shown.stdout
     assert desk.enrolled() == 30
     refused = desk.run("errors", desk.own, expect=REFUSED)
-    assert f"Submit the corrected lines with --data-set {name}, so" in refused.stderr
+    assert f"Submit the corrected lines with --data-set {name}. Otherwise" in refused.stderr
 
 
 def test_the_id_of_a_package_or_of_a_part_leads_to_the_right_one(

@@ -110,5 +110,5 @@ def _doubts(wanted: Wanted, keys: list[int], courses: Mapping[Any, int]) -> Iter
         return [(student, course) for course in named or [None]]
     # Every cell of a line that could not be read may be the student; the others are no courses.
     students: list[int | None] = [*keys] or [None]
-    known = [key for key in named if key is not None]
+    known: list[int | None] = [key for key in named if key is not None]
     return {(student, course) for student in students for course in known or [None]}

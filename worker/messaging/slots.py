@@ -57,6 +57,10 @@ class QoS(virtual.QoS):
             limit = SLOTS // 2
         return len(self._held[queue]) < min(limit, SLOTS // 2)
 
+    def count_held(self, queue: str) -> int:
+        """Return how many messages of this queue the worker holds."""
+        return len(self._held[queue])
+
     def note_raised(self, queue: str, messages: int) -> None:
         """Note by how many messages held for grouping the limit is raised for this queue alone.
 

@@ -331,12 +331,17 @@ class BatchPublisher:
         return queued is not None and queued < max_queued
 
     def _wait_for_room(self, max_queued: int, on_outage: OnOutage) -> Iterator[None]:
-        """Yield once for each chunk that may be published, after waiting for room in the queue."""
+        """Yield once for each chunk that may be published, after waiting for room in the queue.
+
+        A full queue must become half empty first: to publish one chunk whenever one was taken would
+        mean a count for each.
+        """
         while True:
             started = time.monotonic()
             pause = 0.01
-            count = self._connection.count_queued_chunks
-            while (queued := self._wait_out(on_outage, count)) >= max_queued:
+            count, most = self._connection.count_queued_chunks, max_queued - 1
+            while (queued := self._wait_out(on_outage, count)) > most:
+                most = max_queued // 2
                 if time.monotonic() - started > QUEUE_PATIENCE:
                     raise NoWorkerAnswered(
                         f"The queue has been full for {QUEUE_PATIENCE:g} s, with {queued} chunks"

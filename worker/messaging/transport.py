@@ -14,7 +14,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -309,10 +308,9 @@ class Channel(PiecewiseChannel):
             if queue != Queue.LOOKUPS:
                 receiver.pause(seconds)
 
-    def acking_together(self) -> AbstractContextManager[None]:
-        """Acknowledge at the end of the block, in one command, what is acknowledged in it."""
-        together: AbstractContextManager[None] = self.qos.acking_together()
-        return together
+    def collect_acks(self, messages: int) -> None:
+        """Send the next acknowledgements, this many, in one command."""
+        self.qos.collect_acks(messages)
 
     def note_raised(self, queue: str, messages: int) -> None:
         """Note by how many messages the prefetch limit is raised for this queue alone."""

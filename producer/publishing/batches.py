@@ -29,6 +29,10 @@ Redis, at about 30 MB of enrollments or 80 MB of roster records."""
 QUEUE_PATIENCE = 600.0
 """How long the queue may stay full, in seconds, before the submitter gives up."""
 
+HALF_EMPTY_PATIENCE = 0.1
+"""How long the submitter waits for a full queue to be half empty, in seconds; then, any room will
+do."""
+
 FIRST_PATIENCE = 30.0
 """How long the submitter waits for a broker to which it has not published yet, in seconds: enough
 for a restart or a failover."""
@@ -331,13 +335,19 @@ class BatchPublisher:
         return queued is not None and queued < max_queued
 
     def _wait_for_room(self, max_queued: int, on_outage: OnOutage) -> Iterator[None]:
-        """Yield once for each chunk that may be published, after waiting for room in the queue."""
+        """Yield once for each chunk that may be published, after waiting for room in the queue.
+
+        A full queue may become half empty first: to publish one chunk whenever one was taken would
+        mean a count for each.
+        """
         while True:
             started = time.monotonic()
             pause = 0.01
-            count = self._connection.count_queued_chunks
-            while (queued := self._wait_out(on_outage, count)) >= max_queued:
-                if time.monotonic() - started > QUEUE_PATIENCE:
+            count, full = self._connection.count_queued_chunks, max_queued
+            while (queued := self._wait_out(on_outage, count)) >= full:
+                waited = time.monotonic() - started
+                full = max_queued // 2 + 1 if waited < HALF_EMPTY_PATIENCE else max_queued
+                if waited > QUEUE_PATIENCE:
                     raise NoWorkerAnswered(
                         f"The queue has been full for {QUEUE_PATIENCE:g} s, with {queued} chunks"
                         " waiting. Start a worker, then submit again under the same batch id"

@@ -10,7 +10,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -162,10 +161,11 @@ class GroupingConsumer:
                 self._run_alone(request)
         else:
             # RabbitMQ's channel, which has no such method, does not wait for a reply.
-            together = getattr(group[0][0].message.channel, "acking_together", nullcontext)
-            with together():
-                for request, _ in group:
-                    request.on_success((0, None, 0.0))
+            collect_acks = getattr(group[0][0].message.channel, "collect_acks", None)
+            if collect_acks is not None:
+                collect_acks(len(group))
+            for request, _ in group:
+                request.on_success((0, None, 0.0))
         self._release(group)
 
     def _release(self, group: list[tuple[Any, QueuedRequest]]) -> None:

@@ -18,7 +18,6 @@ from sqlalchemy import Connection, text
 
 from support.requirements import report_missing
 
-
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folders in it have names of their own
 _ROOM: Final = 8_000_000_000
 """How much of the memory must be free, in bytes, for the servers of all test processes."""

@@ -52,20 +52,14 @@ def plan_chunks(
     if blocked:
         _wait(holder)
         return
-    if request.snapshot and (problem := _problem(holder.plan, data_set)) is not None:
-        holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
-        return
     deaths = Deaths.of(holder.plan)
-    if (problem := deaths.problem(request)) is not None:
+    problem = _problem(holder.plan, data_set) if request.snapshot else None
+    if (problem := problem or deaths.problem(request)) is not None:
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
         return
-    plan = PlanInput(
-        holder.plan.id,
-        request,
-        holder.plan.moment,
-        [_batch(database, holder, member, deaths) for member in members],
-        data_set and data_set.id,
-    )
+    batches = [_batch(database, holder, member, deaths) for member in members]
+    own = data_set and data_set.id
+    plan = PlanInput(holder.plan.id, request, holder.plan.moment, batches, own)
     conclude = partial(_conclude, holder=holder, request=request, data_set=data_set, expiry=expiry)
     try:
         with beating(holder) as stop_beating:

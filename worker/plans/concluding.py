@@ -64,6 +64,8 @@ def plan_chunks(
         holder.plan.moment,
         [_batch(database, holder, member, deaths) for member in members],
         data_set and data_set.id,
+        # Once a worker was lost, the chunk that is planned is the one that the next may die of.
+        reads_ahead=not holder.plan.attempts,
     )
     conclude = partial(_conclude, holder=holder, request=request, data_set=data_set, expiry=expiry)
     try:

@@ -59,12 +59,9 @@ def shared_connection(database: Database, snapshot: SharedSnapshot) -> Iterator[
     event.listen(engine, "begin", partial(_use, snapshot))
     try:
         with engine.connect() as connection:
-            connection.execution_options(
-                isolation_level="REPEATABLE READ", postgresql_readonly=True
-            )
-            with connection.begin():
-                begin_planning(connection, snapshot.planning)
-                yield connection
+            connection.execution_options(**_OPTIONS)
+            begin_planning(connection, snapshot.planning)
+            yield connection
     finally:
         engine.dispose()
 

@@ -14,7 +14,7 @@ from threading import Thread
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from worker.database.engine import Database
 from worker.database.shared_snapshot import SharedSnapshot, shared_connection
@@ -101,7 +101,7 @@ class ReadAhead:
 
     def _run(self, snapshot: SharedSnapshot) -> None:
         """Read chunks until the plan is made; an error belongs to the chunk that was read."""
-        with suppress(DBAPIError), ExitStack() as stack:
+        with suppress(SQLAlchemyError), ExitStack() as stack:
             connection: Connection | None = None
             while (task := self._tasks.get()) is not None:
                 if not self._works:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, insert, make_url, select, update
+from sqlalchemy import Connection, func, insert, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from producer.contract.headers import BatchOrigin
@@ -13,6 +13,7 @@ from producer.schemas import Kind
 from support.chunks import chunk, pairs
 from support.databases import opened_database, store_roster
 from support.planning import Member, plan_input, planned, store_plan
+from support.waiting import wait_for
 from worker.batches.apply import apply_chunk
 from worker.data_sets.repository import allow_snapshots, data_set_key
 from worker.database.engine import Database
@@ -27,8 +28,8 @@ LATER = NOON + timedelta(hours=1)
 TEXTS = [str(number) for number in range(FIRST + DEPTH + 3)]
 
 
-def count_students(connection: Connection, text: str) -> tuple[str, int]:
-    return text, connection.scalar(select(func.count()).select_from(Student)) or 0
+def count_students(connection: Connection, chunk: str) -> tuple[str, int]:
+    return chunk, connection.scalar(select(func.count()).select_from(Student)) or 0
 
 
 @pytest.fixture
@@ -68,12 +69,21 @@ def test_what_is_looked_up_ahead_cannot_change_anything(
     assert "read-only transaction" in errors[0]
 
 
+def lose_connection(connection: Connection) -> None:
+    connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def divide_by_zero(connection: Connection) -> None:
+    connection.exec_driver_sql("SELECT 1 / 0")
+
+
+@pytest.mark.parametrize("fail", [lose_connection, divide_by_zero])
 def test_after_a_chunk_that_cannot_be_read_no_other_is_read_ahead(
-    postgres_database: Database, planning: Connection
+    postgres_database: Database, planning: Connection, fail: Callable[[Connection], None]
 ) -> None:
-    def fail_at_first(_: Connection, text: str) -> str:
+    def fail_at_first(connection: Connection, text: str) -> str:
         if text == TEXTS[FIRST]:
-            raise ValueError(text)
+            fail(connection)
         return text
 
     with read_ahead(postgres_database, lambda: share_snapshot(planning)) as ahead:
@@ -81,6 +91,26 @@ def test_after_a_chunk_that_cannot_be_read_no_other_is_read_ahead(
     assert [text for text, _ in read] == TEXTS
     assert read[FIRST] == (TEXTS[FIRST], None)
     assert read[-1] == (TEXTS[-1], None)
+
+
+def test_connections_of_a_plan_are_closed_when_it_is_made(
+    postgres_database: Database, planning: Connection
+) -> None:
+    others = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND backend_type = 'client backend' AND pid NOT IN (pg_backend_pid(), :planning)"
+    )
+    values = {"planning": planning.scalar(text("SELECT pg_backend_pid()"))}
+
+    def count() -> int:
+        with postgres_database.reading() as connection:
+            return connection.scalar(others, values) or 0
+
+    before = count()
+    with read_ahead(postgres_database, lambda: share_snapshot(planning)) as ahead:
+        list(ahead.each(TEXTS, count_students))
+        assert count() > before
+    wait_for(lambda: count() == before)
 
 
 def test_a_snapshot_is_not_shared_on_sqlite_or_behind_a_pooler(
@@ -184,9 +214,9 @@ def test_a_plan_reads_no_chunk_too_early_if_that_is_not_wanted(
     taken: list[str] = []
 
     def noting(payloads: Callable[[], Iterator[str]]) -> Iterator[str]:
-        for text in payloads():
-            taken.append(text)
-            yield text
+        for payload in payloads():
+            taken.append(payload)
+            yield payload
 
     watched = batch._replace(payloads=lambda: noting(batch.payloads))
     plan = plan._replace(batches=[watched], reads_ahead=reads_ahead)

@@ -58,8 +58,10 @@ def plan_chunks(
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
         return
     batches = [_batch(database, holder, member, deaths) for member in members]
-    own = data_set and data_set.id
-    plan = PlanInput(holder.plan.id, request, holder.plan.moment, batches, own)
+    own, moment = data_set and data_set.id, holder.plan.moment
+    # Once a worker was lost, the chunk that is planned is the one that the next may die of.
+    reads_ahead = not holder.plan.attempts
+    plan = PlanInput(holder.plan.id, request, moment, batches, own, reads_ahead)
     conclude = partial(_conclude, holder=holder, request=request, data_set=data_set, expiry=expiry)
     try:
         with beating(holder) as stop_beating:

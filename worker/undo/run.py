@@ -20,10 +20,8 @@ from worker.batches.repository import sum_chunks
 from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
-from worker.intervals.undone.repository import are_others_undone
 from worker.moments import Clock, own_clock
 from worker.undo.chunks import make_chunk
-from worker.undo.later import count_after_undone
 from worker.undo.left import MAX_LEFT, find_left
 from worker.undo.owners.later_snapshots import leave_to_snapshots
 from worker.undo.owners.repository import count_left_to_snapshots
@@ -161,7 +159,6 @@ class _Step(NamedTuple):
     number: int
     is_last: bool
     may_change_twice: bool
-    are_others_undone: bool
     clock: Clock
 
     def apply(self, connection: Connection) -> Applied:
@@ -170,8 +167,6 @@ class _Step(NamedTuple):
         if batch.has_data_set and self.is_last:
             lock_enrollments(connection, exclusive=True)
         content = read_page(connection, batch, self.page, may_change_twice=is_mixed)
-        if self.are_others_undone:
-            content = count_after_undone(connection, content)
         content = leave_to_snapshots(connection, content, batch.id)
         before = find_progress(connection, batch.undo_id)
         if before.chunks > self.number:
@@ -208,14 +203,13 @@ def _steps(database: Database, batch_id: str, clock: Clock) -> Iterator[_Step]:
         batch = check(connection, batch_id)
         done = find_progress(connection, batch.undo_id).chunks
         is_mixed = may_change_twice(connection, batch.id, batch.moment)
-        others = are_others_undone(connection, batch.id)
-    pages = pages_of(database, batch_id)
+    pages = pages_of(database, batch)
     page, number = next(pages), 0
     for following in pages:
         if number >= done:
-            yield _Step(batch, page, number, False, is_mixed, others, clock)
+            yield _Step(batch, page, number, False, is_mixed, clock)
         page, number = following, number + 1
-    yield _Step(batch, page, number, True, is_mixed, others, clock)
+    yield _Step(batch, page, number, True, is_mixed, clock)
 
 
 def _unless_busy(work: Callable[[], T]) -> T:

@@ -124,8 +124,15 @@ def _undos_of(connection: Connection, batch_ids: Collection[str]) -> dict[str, b
     return undos
 
 
-def are_others_undone(connection: Connection, batch_id: str) -> bool:
-    """Return whether an undo has begun of another batch than this one and its undos."""
+def are_others_undone(
+    connection: Connection, batch_id: str, stopped_at: datetime | None = None
+) -> bool:
+    """Return whether an undo has begun of another batch than this one and its undos.
+
+    If this batch was stopped, only those matter that were stopped before.
+    """
     base = base_of(batch_id)
     begun = select(Batch.id).where(Batch.stopped_at.is_not(None), Batch.id != base)
+    if stopped_at is not None:
+        begun = begun.where(Batch.stopped_at <= stopped_at)
     return any(base_of(other) != base for other in connection.scalars(begun))

@@ -13,6 +13,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    literal,
     or_,
     select,
     tuple_,
@@ -29,7 +30,7 @@ from worker.database.sets import (
     rows_as_table,
 )
 from worker.intervals.undone.repository import find_undone
-from worker.models import Batch, EnrollmentResult, Pair, StudentCourse
+from worker.models import Batch, EnrollmentResult, Pair, PastEnrollment, StudentCourse
 from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
 
 PAGE: Final = 5_000
@@ -63,15 +64,26 @@ def find_submitted(connection: Connection, batch_id: str) -> Submitted | None:
 
 def last_snapshot(connection: Connection, data_set: int) -> datetime | None:
     """Return the moment of the last snapshot of a data set that began to be applied and counts."""
+    snapshots = find_snapshots(connection)
+    return max((moment for own, moment in snapshots if own == data_set), default=None)
+
+
+def find_snapshots(
+    connection: Connection, finishing: str | None = None
+) -> list[tuple[int, datetime]]:
+    """Return the snapshots that began to be applied and count: the data set and the moment of each.
+
+    `finishing` is a batch that is being undone.
+    """
     plan = PlanRow
     begun = (
-        select(plan.id, plan.request, plan.moment)
+        select(plan.id, plan.request, plan.moment, plan.data_set)
         .join(Batch, Batch.id == plan.id)
-        .where(plan.data_set == data_set)
+        .where(plan.data_set.is_not(None))
     )
     rows = [row for row in connection.execute(begun) if row.request["snapshot"]]
-    undone = find_undone(connection, {row.id for row in rows})
-    return max((row.moment for row in rows if row.id not in undone), default=None)
+    undone = find_undone(connection, {row.id for row in rows}, finishing)
+    return [(row.data_set, row.moment) for row in rows if row.id not in undone]
 
 
 def find_snapshot(connection: Connection, data_set: int, moment: datetime) -> tuple[str, str]:
@@ -128,6 +140,18 @@ def _count_won_at(dialect: str) -> Any:
             won_at.in_(bindparam("moments", expanding=True)),
         )
     )
+
+
+def find_ended(
+    connection: Connection, data_set: int, until: datetime, after: Pair, limit: int = PAGE
+) -> list[Pair]:
+    """Return the next pairs that a data set owned and that ended until a moment, by their keys."""
+    past = PastEnrollment
+    key = (past.student_id, past.course_id)
+    wanted = select(*key).where(past.data_set == data_set, past.ended_at <= until)
+    page = wanted.where(tuple_(*key) > tuple_(*map(literal, after))).distinct()
+    rows = connection.execute(page.order_by(*key).limit(limit))
+    return [(student, course) for student, course in rows]
 
 
 def set_swept_at(

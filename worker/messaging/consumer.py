@@ -17,6 +17,7 @@ from celery.exceptions import Ignore, Reject
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from redis.exceptions import RedisError
 
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from worker.messaging.attempts import Attempts
@@ -174,9 +175,11 @@ class ValidatingConsumer(Consumer):
                 handle(message)
             except broken_connection:
                 raise
-            except MemoryError:
-                # Not the message's fault. A closed channel has already requeued the message.
-                log.exception("There is too little memory to accept a message; trying again")
+            except (MemoryError, RedisError) as error:
+                # Not the message's fault: the result of a lookup that came too late, for example,
+                # cannot be stored while Redis is full.
+                log.warning("A message cannot be accepted now; trying again: %r", error)
+                # A closed channel has already requeued the message.
                 if message.channel.connection is not None:
                     self.timer.call_after(RETRY, on_task_received, (message,))
             except Exception as error:

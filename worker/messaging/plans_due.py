@@ -39,7 +39,7 @@ class PlansDue:
     """
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 2)
+        self._shared = mmap.mmap(-1, 3)
 
     def set(self) -> None:
         """Note that a plan may be due."""
@@ -56,6 +56,15 @@ class PlansDue:
     def take_call(self) -> bool:
         """Return whether a process applies chunks, and remove the mark."""
         return self._take(1)
+
+    def take_turn(self) -> bool:
+        """Return whether plans that are to be applied come first now: every second time.
+
+        So a plan that is being applied does not wait, after each part of it, for all plans that
+        are still to be made; and those do not wait for its end.
+        """
+        self._shared[2] ^= 1
+        return bool(self._shared[2])
 
     def _take(self, place: int) -> bool:
         is_set, self._shared[place] = bool(self._shared[place]), 0

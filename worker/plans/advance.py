@@ -41,15 +41,17 @@ class PlanWork(NamedTuple):
     apply: ApplyStored
     clock: Clock
     expiry: Expiry = Expiry()
+    decided_first: bool = False
+    """Whether a plan that is to be applied comes before those that were due earlier."""
 
 
 def advance_next(work: PlanWork) -> bool:
-    """Do the next step of the plan that has been due for the longest time.
+    """Do the next step of the plan that has been due for the longest time, or is decided.
 
     Returns False if no plan is due; call it again after True. Raises DBAPIError, and what
     `work.apply` raises, if the database is unavailable.
     """
-    holder = take_next(work.database, work.clock)
+    holder = take_next(work.database, work.clock, decided_first=work.decided_first)
     if holder is None:
         return False
     log.info("plan advances", extra={"plan_id": holder.plan.id, "state": holder.plan.state})

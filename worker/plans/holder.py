@@ -101,17 +101,19 @@ class Holder:
         self.do(put_off)
 
 
-def take_next(database: Database, clock: Clock) -> Holder | None:
+def take_next(database: Database, clock: Clock, *, decided_first: bool = False) -> Holder | None:
     """Take the plan that has been due for the longest time; None if none is due.
 
-    As long as none is, this only reads. Raises DBAPIError.
+    `decided_first` takes those first that are to be applied. As long as none is due, this only
+    reads. Raises DBAPIError.
     """
     with database.reading() as connection:
         if not find_due(connection, time_now(connection, clock)):
             return None
 
     def claim(connection: Connection) -> Lease | None:
-        return claim_due(connection, time_now(connection, clock), lease_of)
+        now = time_now(connection, clock)
+        return claim_due(connection, now, lease_of, decided_first=decided_first)
 
     lease = transaction(database, claim)
     return None if lease is None else Holder(database, lease, clock)

@@ -17,6 +17,7 @@ from worker.plan_models import DataSet, PlanMember, PlanRow, StagedChunk
 
 _COLUMNS = tuple(PlanRow.__table__.columns)
 _ONGOING = (PlanState.APPLYING, PlanState.SWEEPING)
+_DECIDED = (PlanState.APPROVED, *_ONGOING)
 
 
 class Lease(NamedTuple):
@@ -106,15 +107,21 @@ def find_due(connection: Connection, now: datetime) -> bool:
 
 
 def claim_due(
-    connection: Connection, now: datetime, lease_of: Callable[[Any], timedelta]
+    connection: Connection,
+    now: datetime,
+    lease_of: Callable[[Any], timedelta],
+    *,
+    decided_first: bool = False,
 ) -> Lease | None:
     """Take the plan that has been due for the longest time; None if none is due.
 
-    `lease_of` says for how long, by the row. A plan that another transaction has locked is passed
-    over.
+    `decided_first` takes those first that are to be applied. `lease_of` says for how long a plan is
+    taken, by its row. A plan that another transaction has locked is passed over.
     """
-    oldest = select(*_COLUMNS).where(PlanRow.due_at <= now).order_by(PlanRow.due_at).limit(1)
-    plan = connection.execute(oldest.with_for_update(skip_locked=True)).one_or_none()
+    order = [PlanRow.state.in_(_DECIDED).desc()] if decided_first else []
+    oldest = select(*_COLUMNS).where(PlanRow.due_at <= now).order_by(*order, PlanRow.due_at)
+    locked = oldest.limit(1).with_for_update(skip_locked=True)
+    plan = connection.execute(locked).one_or_none()
     if plan is None:
         return None
     until = now + lease_of(plan)

@@ -41,7 +41,13 @@ def advance(services: "Services") -> bool:
         services.plans_due.call_helpers()
         return _apply(services, chunk)
 
-    work = PlanWork(services.database, apply, services.clock, services.expiry)
+    work = PlanWork(
+        services.database,
+        apply,
+        services.clock,
+        services.expiry,
+        decided_first=services.plans_due.take_turn(),
+    )
 
     def step() -> bool:
         _count(services)

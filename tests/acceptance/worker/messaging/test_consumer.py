@@ -18,6 +18,7 @@ from producer.contract.marks import SubmissionMark
 from producer.contract.routing import TaskName
 from producer.fields import MAX_MESSAGE
 from support.databases import dead_letters, opened_database
+from support.handover import stopped_with_messages
 from support.malformed import message, random_bytes, shapes
 from support.rosters import enter_roster
 from support.waiting import wait_for
@@ -150,3 +151,22 @@ def test_a_lookup_in_another_queue_is_refused(
     answer = json.loads(found)
     assert answer["status"] == "FAILURE"
     assert f"{task} is a lookup; publish it to the queue lookups" in json.dumps(answer["result"])
+
+
+@pytest.mark.one_database
+def test_a_message_that_redis_is_too_full_for_is_not_malformed(
+    own: tuple[EnrollmentClient, Any, Database], fresh_deployment: Deployment
+) -> None:
+    """That a lookup came too late is stored as its result, when the message is accepted."""
+    _, redis, database = own
+    sent = message(headers__task=TaskName.STATUS, headers__expires="2020-01-01T00:00:00+00:00")
+    with stopped_with_messages(
+        fresh_deployment.process.pid,
+        lambda: redis.llen("lookups"),
+        lambda: redis.lpush("lookups", json.dumps(sent)),
+    ):
+        redis.config_set("maxmemory", 1)
+    wait_for(lambda: "cannot be accepted now" in fresh_deployment.log.read_text())
+    redis.config_set("maxmemory", 0)
+    wait_for(lambda: nothing_is_held(redis))
+    assert dead_letters(database) == []

@@ -359,3 +359,32 @@ def test_a_plan_that_is_made_again_has_another_digest(database: Database) -> Non
     assert second.digest != first.digest
     with pytest.raises(DecisionRefused, match="made again"):
         decide(database, "b", Decision.APPROVE, first.digest)
+
+
+def test_a_decided_plan_takes_turns_with_those_that_are_still_to_be_made(
+    database: Database,
+) -> None:
+    """A plan is put back after each part of it; others that were due earlier may be many."""
+    for name in ("first", "second", "decided"):
+        purpose = PlanPurpose.APPLY if name == "decided" else PlanPurpose.REPORT
+        (only,) = chunks_of(
+            request((name, Kind.ENROLLMENTS), purpose=purpose), [pairs("A", "M1")], batch_id=name
+        )
+        stage(database, only)
+    with database.writing() as connection:
+        decided = update(PlanRow).where(PlanRow.id == "decided")
+        connection.execute(decided.values(due_at=MOMENT))
+    assert advance_next(work_on(database))  # Its report is made.
+    with database.writing() as connection:
+        connection.execute(decided.values(due_at=own_clock()))
+
+    def states() -> list[str]:
+        return [plan_status(database, name).state for name in ("first", "second", "decided")]
+
+    assert states() == ["staged", "staged", "approved"]
+    assert advance_next(work_on(database)._replace(decided_first=True))
+    assert states() == ["staged", "staged", "applying"]
+    assert advance_next(work_on(database))
+    assert states() == ["planned", "staged", "applying"]
+    assert advance_next(work_on(database)._replace(decided_first=True))
+    assert states() == ["planned", "staged", "done"]

@@ -133,3 +133,7 @@ def test_a_worker_that_is_there_for_other_queues_leaves_plans_alone(due: PlansDu
     due.set()
     worker.repeated()
     assert worker.started == []
+
+
+def test_decided_plans_come_first_every_second_time(due: PlansDue) -> None:
+    assert [due.take_turn() for _ in range(4)] == [True, False, True, False]

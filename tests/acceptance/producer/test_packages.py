@@ -137,7 +137,7 @@ def test_a_batch_counts_when_its_submitter_says(client: EnrollmentClient, prefix
     with pytest.raises(InvalidRequest, match="moment"):
         client.submit_batch("enrollments", enroll, moment=earlier.replace(tzinfo=None))
     ahead = earlier + timedelta(days=1)
-    with pytest.raises(InvalidRequest, match="moment: .* lies ahead of the system's clock"):
+    with pytest.raises(InvalidRequest, match=r"moment: .* lies ahead of the system's clock"):
         client.submit_batch("enrollments", enroll, moment=ahead)
 
 

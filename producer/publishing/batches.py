@@ -14,8 +14,15 @@ from producer.contract.chunks import Tally, fingerprint_of
 from producer.contract.file_forms import FileForm
 from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
+from producer.contract.refusals import batch_ahead_of_clock
 from producer.contract.routing import KIND_TASKS, TaskName
-from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
+from producer.errors import (
+    BatchConflict,
+    BrokerUnavailable,
+    EnrollmentError,
+    InvalidRequest,
+    NoWorkerAnswered,
+)
 from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, Moment, NewBatchId, RequestId
 from producer.publishing.chunking import ALONE, EncodedChunk, Membership, split_into_chunks
 from producer.publishing.connection import BrokerConnection
@@ -205,8 +212,15 @@ class BatchPublisher:
         return batch.model_copy(update=found)
 
     def begin(self) -> None:
-        """Give the batch its moment; if it was submitted before, `_claim` finds that one."""
-        self._moment = self._own_moment or self._connection.new_moment()
+        """Give the batch its moment; if it was submitted before, `_claim` finds that one.
+
+        Raises InvalidRequest if its submitter has chosen a moment that lies ahead of the clock.
+        """
+        now = self._connection.new_moment()
+        problem = None if now is None else batch_ahead_of_clock(self._own_moment, now)
+        if problem is not None:
+            raise InvalidRequest((problem,))
+        self._moment = self._own_moment or now
         self._began = time.monotonic()
 
     def _tell_moment(self, *, resume: bool) -> None:

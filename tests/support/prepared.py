@@ -213,6 +213,7 @@ def _open_standard_files() -> None:
 
 
 def _prepare() -> None:
+    gc.disable()  # Imports create next to no garbage, and looking for it takes a quarter as long.
     for name in _THIRD_PARTIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -225,6 +226,7 @@ def _prepare() -> None:
                 importlib.import_module(found.name)
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _end(code: int) -> None:

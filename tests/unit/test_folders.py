@@ -2,14 +2,14 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from support import folders
 from support.folders import folder_for_all_users
-from support.paths import TESTS
+from support.paths import ROOT, TESTS
+from support.prepared import Prepared
 
 HOLD = """
 import sys
@@ -47,10 +47,14 @@ def test_the_folder_of_a_process_that_was_killed_is_removed_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "ROOM", 0)
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(TESTS)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as holder:
+    with Prepared(
+        ["-c", HOLD, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
         assert holder.stdout is not None
         left = Path(holder.stdout.readline().strip())
         with folder_for_all_users(tmp_path) as own:

@@ -40,7 +40,11 @@ _THIRD_PARTIES: Final = (
     "celery.bin.celery", "celery.bin.worker", "celery.apps.worker",
     "celery.concurrency.prefork", "celery.backends.redis", "kombu.transport.redis",
     "alembic.command", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite",
-    "uvicorn", "rich.progress",
+    "billiard.popen_fork", "billiard.sharedctypes", "celery.app.control", "celery.app.log",
+    "celery.worker.autoscale", "celery.worker.components",
+    "celery.worker.consumer.delayed_delivery", "kombu.pidbox",
+    "uvicorn", "uvicorn.lifespan.on", "uvicorn.loops.uvloop", "pydantic.v1",
+    "uvicorn.protocols.websockets.websockets_sansio_impl", "rich.progress",
 )  # fmt: skip
 
 

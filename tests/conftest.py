@@ -26,8 +26,8 @@ settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
 
-# What the collection creates stays until the end. With the usual thresholds, each test process
-# would look for cycles in all of it again and again, which takes an eighth of its time.
+# What the collection creates stays until the end. Each test process would look for cycles in all of
+# it again and again, which takes up to a third of its time.
 gc.disable()
 
 

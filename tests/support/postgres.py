@@ -8,44 +8,15 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import psutil
 import psycopg
 from sqlalchemy import Connection, text
 
 from support.requirements import report_missing
-
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folders in it have names of their own
-_ROOM: Final = 8_000_000_000
-"""How much of the memory must be free, in bytes, for the servers of all test processes."""
-
-
-@contextmanager
-def folder_for_all_users() -> Iterator[Path]:
-    """A temporary folder that other users can enter, such as the one that runs PostgreSQL for root.
-
-    It is not one of pytest's: every run of pytest closes the folder that holds those of all runs of
-    its user, and so would stop the servers of another run that is still going on.
-
-    It is in memory if there is room. A database is hundreds of files, which a file system in memory
-    creates and removes in a fraction of the time; no test needs the disk below them.
-    """
-    parent = _MEMORY if _has_room(_MEMORY) else None
-    with tempfile.TemporaryDirectory(prefix="enrollment-tests-", dir=parent) as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
-
-
-def _has_room(memory: Path) -> bool:
-    """Return whether a file system in memory, and the memory itself, have room for the servers."""
-    with suppress(OSError):
-        free = min(shutil.disk_usage(memory).free, psutil.virtual_memory().available)
-        return free >= _ROOM and os.access(memory, os.W_OK)
-    return False
 
 
 @contextmanager

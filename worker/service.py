@@ -1,14 +1,15 @@
 """Decide requests: load, decide, write. Knows the rules, but not Celery."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from producer.schemas import Action, StudentEnrollmentRequest, StudentEnrollmentResponse
 from worker.data_sets.repository import confirm_owner, find_swept, remove_older_notes
 from worker.data_sets.values import Owner
-from worker.database.engine import Database, transaction
+from worker.database.engine import Database, nothing, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.enrollment.incoming import IncomingRequest, may_drop
 from worker.enrollment.repository import add_results, load_for_requests
@@ -33,6 +34,18 @@ from worker.moments import Clock, own_clock, read_clock, settle
 from worker.repository import insert_enrollments
 
 
+class Overlap(NamedTuple):
+    """What the caller of `add_enrollments` does while PostgreSQL works, instead of waiting.
+
+    Both may be called again if the transaction is run again after a conflict.
+    """
+
+    while_locking: Callable[[], object] = nothing
+    """Called before anything depends on what is in the requests. What it raises is raised."""
+    while_committing: Callable[[Decisions], object] = nothing
+    """Called with decisions that may still fail to be committed."""
+
+
 def add_enrollment(
     database: Database, request: StudentEnrollmentRequest, request_id: str
 ) -> StudentEnrollmentResponse:
@@ -54,6 +67,7 @@ def add_enrollments(
     batch_id: str | None = None,
     *,
     clock: Clock = own_clock,
+    overlap: Overlap = Overlap(),  # noqa: B008 - immutable
 ) -> Decisions:
     """Decide requests by their moments, write their rows and store their results.
 
@@ -64,7 +78,8 @@ def add_enrollments(
     """
 
     def decide(connection: Connection) -> Decisions:
-        lock_enrollments(connection, exclusive=any(map(may_drop, requests)))
+        may_drop_some = any(map(may_drop, requests))
+        lock_enrollments(connection, exclusive=may_drop_some, meanwhile=overlap.while_locking)
         reading = read_clock(clock)
         now, settled = reading.now, settle(requests, reading)
         stored = load_for_requests(connection, settled)
@@ -79,10 +94,14 @@ def add_enrollments(
             remove_older_notes(connection, _dropped_pairs(planned))
         if data_sets:
             _confirm_owners(connection, decided, stored.swept)
-        add_results(connection, [decision.result for decision in decided if decision.is_new])
         return Decisions(decided, stored.summaries, stored.sis_ids)
 
-    return transaction(database, decide)
+    return transaction(database, decide, _store, overlap.while_committing)
+
+
+def _store(connection: Connection, decisions: Decisions) -> None:
+    new = [decision.result for decision in decisions.decided if decision.is_new]
+    add_results(connection, new)
 
 
 def _examine(

@@ -27,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from worker.database import copy
+from worker.database.last_write import is_pipelined
 from worker.models import Base
 
 Columns = Mapping[str, TypeEngine[Any]]
@@ -144,7 +145,7 @@ def add_rows(
     if not rows:
         return
     dialect = connection.dialect.name
-    if dialect == "postgresql" and len(rows) >= COPY_ROWS:
+    if dialect == "postgresql" and len(rows) >= COPY_ROWS and not is_pipelined(connection):
         copy.copy_rows(connection, model.__tablename__, names, rows)
     else:
         parameters = row_parameters(dialect, columns_of(model, *names), rows)

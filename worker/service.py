@@ -11,8 +11,9 @@ from worker.data_sets.repository import confirm_owner, find_swept, remove_older_
 from worker.data_sets.values import Owner
 from worker.database.engine import Database, nothing, transaction
 from worker.database.enrollment_lock import lock_enrollments
+from worker.database.last_write import LastWrite
 from worker.enrollment.incoming import IncomingRequest, may_drop
-from worker.enrollment.repository import add_results, load_for_requests
+from worker.enrollment.repository import add_result_last, add_results, load_for_requests
 from worker.enrollment.results import to_response
 from worker.enrollment.rules import (
     Changed,
@@ -26,7 +27,7 @@ from worker.enrollment.rules import (
     pairs_to_examine,
     plan,
 )
-from worker.enrollment.values import RequestLookup
+from worker.enrollment.values import RequestLookup, StoredResult
 from worker.intervals.repository import add_intervals, end_enrollments, find_states, keep_drops
 from worker.intervals.values import PairState
 from worker.models import Pair
@@ -96,12 +97,17 @@ def add_enrollments(
             _confirm_owners(connection, decided, stored.swept)
         return Decisions(decided, stored.summaries, stored.sis_ids)
 
-    return transaction(database, decide, _store, overlap.while_committing)
+    return transaction(database, decide, _STORE, overlap.while_committing)
 
 
-def _store(connection: Connection, decisions: Decisions) -> None:
-    new = [decision.result for decision in decisions.decided if decision.is_new]
-    add_results(connection, new)
+def _new_results(decisions: Decisions) -> list[StoredResult]:
+    return [decision.result for decision in decisions.decided if decision.is_new]
+
+
+_STORE = LastWrite[Decisions](
+    statement=lambda connection, decisions: add_result_last(connection, _new_results(decisions)),
+    write=lambda connection, decisions: add_results(connection, _new_results(decisions)),
+)
 
 
 def _examine(

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from worker.database.errors import is_conflict
-from worker.database.last_write import commit_with
+from worker.database.last_write import LastWrite, commit_with
 from worker.settings import SettingsError
 
 BUSY_SECONDS = 30
@@ -238,18 +238,19 @@ def nothing(*_: object) -> None:
 def transaction(
     database: "Database | Connection",
     work: Callable[[Connection], T],
-    last_write: Callable[[Connection, T], object] = nothing,
+    last_write: LastWrite[T] | None = None,
     while_committing: Callable[[T], object] = nothing,
 ) -> T:
     """Run work in its own transaction, or within the open transaction of a connection.
 
     Its own transaction is run again from the start after a conflict with another one. `last_write`
-    writes last what follows from the value of the work, and `while_committing` is called with the
-    value then; see `worker.database.last_write`.
+    follows the work, and `while_committing` is called with the value of the work, once nothing is
+    left but to commit it.
     """
     if isinstance(database, Connection):
         value = work(database)
-        last_write(database, value)
+        if last_write is not None:
+            last_write.write(database, value)
         while_committing(value)
         return value
     retrying = Retrying(
@@ -262,9 +263,13 @@ def transaction(
     def run() -> T:
         with database.writing() as connection:
             value = work(connection)
-            if last_write is not nothing:
-                write = partial(last_write, connection, value)
-                commit_with(connection, write, partial(while_committing, value))
+            statement = last_write.statement(connection, value) if last_write else None
+            if statement is not None:
+                commit_with(connection, statement, partial(while_committing, value))
+                return value
+            if last_write is not None:
+                last_write.write(connection, value)
+            while_committing(value)
             return value
 
     try:

@@ -7,6 +7,7 @@ alone. SQLite has a single writer and needs no lock; nor does a plan, which chan
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -17,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
 from worker.database.planning import planning_on
+from worker.database.replies import next_reply
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -85,7 +87,7 @@ def _send_begin_and_share(connection: Connection) -> "PGconn | None":
 def _last_result(server: "PGconn") -> "PGresult | None":
     """Wait for all results of what was sent; return the last one."""
     last = None
-    while (result := server.get_result()) is not None:
+    while (result := next_reply(server)) is not None:
         last = result
     return last
 
@@ -114,7 +116,8 @@ def _share(connection: Connection, meanwhile: Callable[[], object]) -> None:
         meanwhile()
     finally:
         if server is not None:
-            result = _last_result(server)
+            with suppress(psycopg.Error):  # The usual way raises what is wrong.
+                result = _last_result(server)
     if server is None or not _is_shared(server, result):
         connection.exec_driver_sql(_SHARED)
 

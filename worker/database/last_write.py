@@ -1,39 +1,68 @@
 """Send the last statement of a transaction together with its COMMIT, in one round trip."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from worker.database.replies import next_reply
+
+T = TypeVar("T")
+
+
+class LastStatement(NamedTuple):
+    """A statement of PostgreSQL that returns nothing, with its parameters as text."""
+
+    sql: bytes
+    """The first parameter is `$1`."""
+    parameters: Sequence[bytes | None]
+
+
+@dataclass(frozen=True)
+class LastWrite(Generic[T]):
+    """What a transaction writes last, depending on the value of its work."""
+
+    statement: Callable[[Connection, T], LastStatement | None]
+    """Return the statement that does it; None if that is not possible."""
+    write: Callable[[Connection, T], object]
+    """Do it in the usual way."""
+
 
 def commit_with(
-    connection: Connection, write: Callable[[], object], meanwhile: Callable[[], object]
+    connection: Connection, statement: LastStatement, meanwhile: Callable[[], object]
 ) -> None:
-    """Write and commit; do something else while PostgreSQL does both.
+    """Run a statement on PostgreSQL and commit; do something else while PostgreSQL does that.
 
-    `write` runs statements that return nothing, if any, and no COPY (`is_pipelined`). What is done
-    `meanwhile` must be of no effect until this function returns, because the commit may fail. On
-    SQLite, which has no round trips, the caller commits. Raises DBAPIError, as a statement or a
-    commit alone would.
+    What is done `meanwhile` must be of no effect until this function returns, because the commit
+    may fail. Raises DBAPIError, as a statement or a commit alone would, and what `meanwhile`
+    raises.
     """
-    if connection.dialect.name != "postgresql":
-        write()
-        meanwhile()
-        return
     driver: Any = connection.connection.driver_connection
+    server = driver.pgconn
     try:
-        with driver.pipeline():
-            write()
-            # The driver's own `commit` would wait for the statement, and then for the commit.
-            driver.execute(b"COMMIT", prepare=False)
+        # psycopg's own pipeline would need more system calls, and a reply only comes at its end.
+        server.enter_pipeline_mode()
+        try:
+            server.send_query_params(statement.sql, statement.parameters)
+            server.send_query_params(b"COMMIT", None)
+            server.pipeline_sync()
             meanwhile()
+        finally:
+            failed = _first_error(server)
+            with suppress(psycopg.Error):
+                server.exit_pipeline_mode()
+        if failed is not None:
+            raise _error_of(failed)
     except psycopg.Error as error:
         if driver.closed:
             connection.invalidate(error)
         raise DBAPIError.instance(
-            "COMMIT",
+            statement.sql.decode(),
             None,
             error,
             psycopg.Error,
@@ -43,9 +72,29 @@ def commit_with(
         ) from error
 
 
-def is_pipelined(connection: Connection) -> bool:
-    """Return whether statements are sent without waiting for replies, and so COPY is impossible."""
-    driver = connection.connection.driver_connection
-    return isinstance(driver, psycopg.Connection) and (
-        driver.pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF
-    )
+_GOOD = (ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
+
+
+def _first_error(server: Any) -> Any:
+    """Wait for all replies; return the first one that reports an error."""
+    first = None
+    while True:
+        # After the reply to each statement comes None.
+        result = next_reply(server) or next_reply(server)
+        if result is None:
+            return first
+        if result.status not in _GOOD and first is None:
+            first = result
+        if result.status == ExecStatus.PIPELINE_SYNC:
+            return first
+
+
+def _error_of(result: Any) -> psycopg.Error:
+    """Return the error in a reply, as psycopg itself would raise it."""
+    state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+    message = result.error_message.decode(errors="replace").strip()
+    try:
+        kind: type[psycopg.Error] = psycopg.errors.lookup(state)
+    except KeyError:
+        kind = psycopg.OperationalError
+    return kind(message, info=result)

@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from worker.database import copy
-from worker.database.last_write import is_pipelined
+from worker.database.last_write import LastStatement
 from worker.models import Base
 
 Columns = Mapping[str, TypeEngine[Any]]
@@ -145,7 +145,7 @@ def add_rows(
     if not rows:
         return
     dialect = connection.dialect.name
-    if dialect == "postgresql" and len(rows) >= COPY_ROWS and not is_pipelined(connection):
+    if dialect == "postgresql" and len(rows) >= COPY_ROWS:
         copy.copy_rows(connection, model.__tablename__, names, rows)
     else:
         parameters = row_parameters(dialect, columns_of(model, *names), rows)
@@ -167,6 +167,26 @@ def insert_rows(dialect: str, model: type[Base], names: tuple[str, ...]) -> Any:
     # Without a condition, SQLite would take `ON CONFLICT` for that of a join.
     rows = select(*wanted).where(true())
     return insert_into(dialect, model).from_select(list(columns), rows)
+
+
+def last_insert(
+    model: type[Base], names: tuple[str, ...], row: Sequence[Any]
+) -> LastStatement | None:
+    """Return the statement that inserts a row on PostgreSQL at the end of a transaction.
+
+    Pass JSON values as text. None if a value cannot be sent as it is.
+    """
+    values = [None if value is None else str(value).encode() for value in row]
+    if any(b"\0" in value for value in values if value is not None):
+        return None
+    return LastStatement(_insert_row(model, names), values)
+
+
+@cache
+def _insert_row(model: type[Base], names: tuple[str, ...]) -> bytes:
+    table, columns = model.__tablename__, ", ".join(names)
+    places = ", ".join(f"${number}" for number in range(1, len(names) + 1))
+    return f"INSERT INTO {table} ({columns}) VALUES ({places})".encode()  # noqa: S608 - our own names
 
 
 class RowsUpTo(NamedTuple):

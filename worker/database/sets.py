@@ -100,10 +100,7 @@ def list_parameter(
         return {name: json.dumps(list(values))}
     # Sorted here, because the server would otherwise have to sort them.
     texts = list(map(str, sorted(values)))
-    joined = '","'.join(texts)
-    if "\\" in joined or joined.count('"') != 2 * max(0, len(texts) - 1):
-        return {name: array_literal(String(), texts)}
-    return {name: f'{{"{joined}"}}' if texts else "{}"}
+    return {name: array_literal(String(), texts)}
 
 
 def _instant(value: datetime) -> str:
@@ -115,7 +112,20 @@ def array_literal(type_: TypeEngine[Any], values: Sequence[Any]) -> str:
     """Return a PostgreSQL array as text: the driver would take longer than the server."""
     if isinstance(type_, Integer):
         return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"
+    if (quoted := _all_quoted(values)) is not None:
+        return quoted
     return f"{{{','.join(map(_quoted, values))}}}"
+
+
+def _all_quoted(texts: Sequence[Any]) -> str | None:
+    """Return an array of plain texts; None if some are missing, or need more than quotes."""
+    try:
+        joined = '","'.join(texts)
+    except TypeError:
+        return None
+    if not texts or "\\" in joined or joined.count('"') != 2 * (len(texts) - 1):
+        return None
+    return f'{{"{joined}"}}'
 
 
 def _quoted(value: Any) -> str:

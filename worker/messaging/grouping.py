@@ -18,6 +18,7 @@ from celery.worker.strategy import default
 
 from producer.contract.headers import MOMENT_HEADER
 from worker.messaging.consumer import cause_of, is_stopping
+from worker.messaging.pool_writes import write_at_once
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plain_text import first_line
 
@@ -114,6 +115,7 @@ class GroupingConsumer:
                 soft_timeout=self._task.soft_time_limit,
                 timeout=self._task.time_limit,
             )
+            write_at_once(self._consumer.pool, getattr(self._consumer, "hub", None))
         except Exception:  # For example arguments that are nested too deeply to be pickled.
             log.exception(
                 "A group of %s messages could not be sent to a pool process; each now runs alone",

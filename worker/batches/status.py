@@ -89,10 +89,8 @@ def batch_statuses(
             standing = membership.standing(standing, dead_chunks, now)
             mark = membership.mark(mark)
             more |= membership.fields(mark, with_files=with_files)
-        own_undo = undos.get(batch_it_undoes(batch_id) or "")
-        standing = standing_of_undo(batch_id, standing, own_undo, now)
-        if standing.state is not BatchState.UNKNOWN:
-            more |= _undo_of(batch_id, undos.get(batch_id), standing)
+        standing = standing_of_undo(batch_id, standing, undos, now)
+        more |= _undo_of(batch_id, undos.get(batch_id), standing)
         standing = _with_outage(standing, outage)
         status = _status(batch_id, ledger, mark, standing)
         statuses.append(status.model_copy(update=_missing(standing, dead_chunks) | more))
@@ -134,6 +132,8 @@ def _find_undos(connection: Connection, batch_ids: Sequence[str]) -> dict[str, U
 
 def _undo_of(batch_id: str, undo: Undo | None, standing: Standing) -> dict[str, Any]:
     """Return what undid a batch, and what it undid, as fields of its status."""
+    if standing.state is BatchState.UNKNOWN:
+        return {}
     shown: dict[str, Any] = {"undoes": batch_it_undoes(batch_id)}
     if undo is None:
         return shown

@@ -59,13 +59,9 @@ def plan_chunks(
     if (problem := deaths.problem(request)) is not None:
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
         return
-    plan = PlanInput(
-        holder.plan.id,
-        request,
-        holder.plan.moment,
-        [_batch(database, holder, member, deaths) for member in members],
-        data_set and data_set.id,
-    )
+    batches = [_batch(database, holder, member, deaths) for member in members]
+    key = data_set and data_set.id
+    plan = PlanInput(holder.plan.id, request, holder.plan.moment, batches, key)
     conclude = partial(_conclude, holder=holder, request=request, data_set=data_set, expiry=expiry)
     try:
         with beating(holder) as stop_beating:

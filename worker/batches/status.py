@@ -15,6 +15,7 @@ from producer.contract.batches import (
 from producer.contract.chunks import Tally
 from producer.contract.file_forms import FileForm
 from producer.contract.marks import AgedMark, SubmissionMark
+from producer.contract.printable import shell_word
 from producer.fields import UNDO_PREFIX
 from producer.schemas import CODE_MEANINGS, Code, Kind
 from worker.answer_size import AnswerSize, fewer_ids
@@ -139,7 +140,7 @@ def _undo_of(batch_id: str, undo: Undo | None, standing: Standing) -> dict[str, 
     elif not undo.is_done:
         shown["advice"] = (
             f"It is being undone by {undo.batch_id}. If that was interrupted, the operator runs"
-            f" `enroll undo {batch_id}` again, which goes on with it."
+            f" `enroll undo {shell_word(batch_id)}` again, which goes on with it."
         )
     return shown
 

@@ -23,6 +23,7 @@ from producer.commands.session import Session, with_session
 from producer.commands.terminal import tell
 from producer.contract.batches import BatchState
 from producer.contract.exit_codes import ExitCode, exit_codes
+from producer.contract.printable import shell_word
 from producer.errors import InvalidRequest
 from producer.files.describing import Choices
 from producer.files.formats.packages import AnySource
@@ -254,7 +255,7 @@ def _submit_all(
 
 
 def _interrupted(entry: Input, own_id: str) -> int:
-    option = "--resume" if entry.files else f"--batch-id {own_id}"
+    option = "--resume" if entry.files else f"--batch-id {shell_word(own_id)}"
     tell(
         f"Interrupted. The queued part of batch {entry.batch_id(own_id)} will still be"
         f" processed. To submit the rest, run the same command with {option}."

@@ -1,6 +1,7 @@
 """Write text, JSON and times for the user of a command: in one form, and safe for a terminal."""
 
 import json
+import shlex
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,22 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(
         c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def shell_word(text: str) -> str:
+    """Return text as one word of a shell command that a person may copy.
+
+    Clients choose ids: they may hold spaces, or what a shell would run.
+    """
+    if text.isprintable():
+        return shlex.quote(text)
+    # $'…' is understood by bash, ksh and zsh.
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{''.join(map(_in_shell, escaped))}'"
+
+
+def _in_shell(character: str) -> str:
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 def moment_text(moment: datetime) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from producer.contract.batches import BatchState
+from producer.contract.printable import shell_word
 from producer.fields import UNDO_PREFIX
 from worker.batches.state import STALLED_SECONDS, Standing
 from worker.intervals.undone.repository import Undo
@@ -36,7 +37,7 @@ def standing_of_undo(
     return Standing(
         state,
         f"The undo of {undone} was interrupted. To go on with it, the operator runs `enroll undo"
-        f" {undone}` again; on the page, open this upload and press “Undo …”. What is undone"
+        f" {shell_word(undone)}` again; on the page, open this upload and press “Undo …”. What is undone"
         " already counts once.",
     )
 
@@ -46,7 +47,7 @@ def advice_on_undone(batch_id: str, undo: Undo, state: BatchState) -> str | None
     if not undo.is_done:
         return (
             f"It is being undone by {undo.batch_id}. If that was interrupted, the operator runs"
-            f" `enroll undo {batch_id}` again, which goes on with it."
+            f" `enroll undo {shell_word(batch_id)}` again, which goes on with it."
         )
     if state is not BatchState.STALLED:
         return None

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from producer.contract.exit_codes import ExitCode, exit_codes
-from producer.contract.printable import moment_text
+from producer.contract.printable import moment_text, shell_word
 from producer.fields import UNDO_PREFIX
 from worker.commands.results import changing_results
 from worker.commands.session import (
@@ -114,12 +114,12 @@ def _say_limit(database: Database, before: datetime) -> None:
         )
     elif limit.held_back_by is not None:
         undone = limit.held_back_by.removeprefix(UNDO_PREFIX)
-        is_undo = undone != limit.held_back_by
+        word, is_undo = shell_word(undone), undone != limit.held_back_by
         remedy = (
-            f"Its undo was interrupted: run `enroll undo {undone}` again, which goes on with it"
+            f"Its undo was interrupted: run `enroll undo {word}` again, which goes on with it"
             if is_undo
             else "Resume it with `enroll submit --resume`; if it holds enrollments that are not"
-            f" wanted, undo it (`enroll undo {undone}`)"
+            f" wanted, undo it (`enroll undo {word}`)"
         )
         print_message(
             f"The batch {limit.held_back_by} is not done and counts at {moment_text(limit.moment)}:"

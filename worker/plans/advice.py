@@ -6,6 +6,7 @@ from typing import Any
 
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState, Reason
+from producer.contract.printable import shell_word
 from worker.batches.members.arrival import advice_on_missing
 from worker.plans.poison import way_out
 from worker.plans.times import MANY_ATTEMPTS
@@ -24,9 +25,10 @@ def advice_on(
     match PlanState(plan.state):
         case PlanState.HELD:
             why = " ".join(reason.message for reason in reasons)
+            word = shell_word(plan.id)
             return (
                 f"{why} Nothing of it is applied. Look at the report, then approve or discard it"
-                f" (`enroll approve {plan.id}`, `enroll discard {plan.id}`)."
+                f" (`enroll approve {word}`, `enroll discard {word}`)."
             ).strip()
         case PlanState.STAGED:
             if plan.attempts > MANY_ATTEMPTS and plan.detail is None:

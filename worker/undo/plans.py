@@ -5,6 +5,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from producer.contract.plans import Decision, PlanState
+from producer.contract.printable import shell_word
 from worker.batches.members.repository import members_of_plans
 from worker.database.engine import Database
 from worker.moments import Clock
@@ -36,7 +37,7 @@ def waiting_plan(connection: Connection, batch_id: str) -> str | None:
     if member.state in _APPLYING:
         raise CannotUndo(
             f"The plan {member.plan_id} of the batch {batch_id} is being applied. Wait until it is"
-            f" done (`enroll plan {member.plan_id}`), then undo the batch."
+            f" done (`enroll plan {shell_word(member.plan_id)}`), then undo the batch."
         )
     if member.state in _NOT_TO_APPLY and first_applied(connection, batch_id) is None:
         raise CannotUndo(

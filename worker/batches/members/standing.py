@@ -9,6 +9,7 @@ from producer.contract.chunks import Tally
 from producer.contract.file_forms import FileForm
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.contract.plans import PlanState
+from producer.contract.printable import shell_word
 from producer.schemas import Kind
 from worker.batches.members.arrival import advice_on_missing
 from worker.batches.state import DeadChunks, Standing, advice_on_conflicts, advice_on_failures
@@ -62,11 +63,11 @@ class Membership(NamedTuple):
         return Standing(state, " ".join(filter(None, parts)) or waits)
 
     def _held(self) -> str:
-        plan_id = self.member.plan_id
+        word = shell_word(self.member.plan_id)
         return (
             "Nothing of it is applied: its plan waits for a decision. See why and what it would"
-            f" change with `enroll plan {plan_id}`; then the operator approves or discards it"
-            f" (`enroll approve {plan_id}`, `enroll discard {plan_id}`)."
+            f" change with `enroll plan {word}`; then the operator approves or discards it"
+            f" (`enroll approve {word}`, `enroll discard {word}`)."
         )
 
     def mark(self, own: AgedMark | None) -> AgedMark:

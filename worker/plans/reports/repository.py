@@ -71,6 +71,27 @@ def count_unfinished(connection: Connection) -> list[Unfinished]:
     return [Unfinished(*row) for row in connection.execute(counted)]
 
 
+class Hindered(NamedTuple):
+    """How many plans cannot go on, and which of them is the first one, with the reason."""
+
+    plans: int
+    plan_id: str
+    detail: str
+
+
+def find_hindered(connection: Connection) -> Hindered | None:
+    """Return the plans whose last attempt came to no end; None if there are none."""
+    counted = func.count().over()
+    found = (
+        select(counted.label("plans"), PlanRow.id.label("plan_id"), PlanRow.detail)
+        .where(PlanRow.state.in_(UNFINISHED_STATES), PlanRow.detail.is_not(None))
+        .order_by(PlanRow.staged_at)
+        .limit(1)
+    )
+    row = connection.execute(found).one_or_none()
+    return None if row is None else Hindered(row.plans, row.plan_id, row.detail or "")
+
+
 def oldest_unfinished(connection: Connection, before: datetime | None = None) -> Oldest | None:
     """Return the plan with the earliest moment that has not ended, or None.
 

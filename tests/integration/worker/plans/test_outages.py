@@ -14,6 +14,7 @@ from support.copies import Administer, as_role, name_of
 from support.databases import opened_database, store_roster
 from support.staging import advance, chunks_of, make_due, request, stage
 from worker.moments import own_clock
+from worker.monitoring.plan_checks import check_waiting_plans
 from worker.plans.advance import PlanWork, advance_next
 from worker.plans.applying import StoredChunk
 from worker.plans.reports.lookups import plan_status
@@ -43,11 +44,17 @@ def test_a_plan_waits_for_a_missing_right_and_says_which(
         assert waits.advice is not None
         assert "The database refuses to work: The role" in waits.advice
         assert status(database).advice == waits.advice
+        with database.reading() as connection:
+            found, _ = check_waiting_plans(connection)
+        assert "1 cannot go on; the first one is b: The database refuses" in found.found
         administer(waits.advice.partition("database: ")[2].partition(";")[0])
         make_due(database)
         held = advance(database)
         assert held.state is PlanState.HELD
         assert "refuses to work" not in str(held.advice)
+        with database.reading() as connection:
+            (found,) = check_waiting_plans(connection)
+        assert "1 held" in found.found
 
 
 def test_a_plan_need_not_wait_for_its_lease_after_a_short_outage(

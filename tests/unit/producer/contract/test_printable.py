@@ -1,0 +1,28 @@
+"""Ids that clients choose do no harm in a terminal, nor in a command that a person copies."""
+
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.contract.printable import shell_word
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+@pytest.mark.parametrize("text", ["night-2026", "undo:night", "night:enrollments", "sis@fall,1"])
+def test_an_ordinary_id_stands_in_a_command_as_it_is(text: str) -> None:
+    assert shell_word(text) == text
+
+
+@given(st.lists(TEXTS, min_size=20, max_size=40))
+def test_a_shell_reads_every_id_as_the_one_word_that_it_is(texts: list[str]) -> None:
+    texts += ["x; touch /tmp/x", "$(id)", "it's", " a ", "a\x1b[2J\\'b", "\u202efdp.exe", "\u0085"]
+    words = [shell_word(text) for text in texts]
+    assert all(word.isprintable() for word in words)
+    command = f"printf '%s\\0' {' '.join(words)}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+    )
+    assert done.stdout.decode().split("\0")[:-1] == texts

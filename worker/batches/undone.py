@@ -37,8 +37,8 @@ def standing_of_undo(
     return Standing(
         state,
         f"The undo of {undone} was interrupted. To go on with it, the operator runs `enroll undo"
-        f" {shell_word(undone)}` again; on the page, open this upload and press “Undo …”. What is undone"
-        " already counts once.",
+        f" {shell_word(undone)}` again; on the page, open this upload and press “Undo …”. What is"
+        " undone already counts once.",
     )
 
 

@@ -92,7 +92,7 @@ def _first_error(server: Any) -> Any:
 def _error_of(result: Any) -> psycopg.Error:
     """Return the error in a reply, as psycopg itself would raise it."""
     state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
-    message = result.error_message.decode(errors="replace").strip()
+    message = psycopg.pq.error_message(result)
     try:
         kind: type[psycopg.Error] = psycopg.errors.lookup(state)
     except KeyError:

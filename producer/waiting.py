@@ -18,7 +18,8 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.files.submitted import SubmittedFile
-from producer.publishing.batches import QUEUE_PATIENCE, SubmittedBatch
+from producer.publishing.batches import SubmittedBatch
+from producer.publishing.room import QUEUE_PATIENCE
 from producer.publishing.undoing import unknown_undo
 
 UNKNOWN_PATIENCE = 60.0

@@ -14,7 +14,7 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
-from producer.publishing.batches import QUEUE_PATIENCE
+from producer.publishing.room import QUEUE_PATIENCE
 from producer.schemas import RequestState, RequestStatus
 from producer.waiting import BatchWait
 

@@ -18,7 +18,7 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
-from producer.publishing.batches import QUEUE_PATIENCE
+from producer.publishing.room import QUEUE_PATIENCE
 
 PAUSE: Final = 0.25
 """Seconds between two look-ups of a plan that is being applied."""

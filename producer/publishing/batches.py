@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any, TypeVar
 
 from producer.contract.batches import AppliedChunks
@@ -21,24 +21,18 @@ from producer.errors import (
     BrokerUnavailable,
     EnrollmentError,
     InvalidRequest,
-    NoWorkerAnswered,
 )
 from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, Moment, NewBatchId, RequestId
 from producer.publishing.chunking import ALONE, EncodedChunk, Membership, split_into_chunks
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.dating import BATCH_MOMENT
 from producer.publishing.records import Record, source_records
+from producer.publishing.room import QUEUE_PATIENCE, wait_for_room
 from producer.schemas import ContractModel, Kind
 
 MAX_QUEUED = 64
 """How many chunks may wait in the queue: enough to keep workers busy, but small enough for a modest
 Redis, at about 30 MB of enrollments or 80 MB of roster records."""
-QUEUE_PATIENCE = 600.0
-"""How long the queue may stay full, in seconds, before the submitter gives up."""
-
-HALF_EMPTY_PATIENCE = 0.1
-"""How long the submitter waits for a full queue to be half empty, in seconds; then, any room will
-do."""
 
 FIRST_PATIENCE = 30.0
 """How long the submitter waits for a broker to which it has not published yet, in seconds: enough
@@ -132,7 +126,8 @@ class BatchPublisher:
         self._tell_moment(resume=resume)
         is_ordered = ordered or self._batch.kind is not Kind.ENROLLMENTS
         chunks = self._split(records, columns, form, ordered=ordered)
-        room = self._wait_for_room(max_queued, on_outage)
+        count = partial(self._wait_out, on_outage, self._connection.count_queued_chunks)
+        room = wait_for_room(count, max_queued)
         first = next(chunks)  # There is always one.
         if self._is_new and first.last and len(first.text) <= SMALL_CHUNK:
             if not self._has_room(max_queued):
@@ -347,30 +342,6 @@ class BatchPublisher:
         """Return whether the queue has room, as far as is known without a count."""
         queued = self._connection.known_queued_chunks()
         return queued is not None and queued < max_queued
-
-    def _wait_for_room(self, max_queued: int, on_outage: OnOutage) -> Iterator[None]:
-        """Yield once for each chunk that may be published, after waiting for room in the queue.
-
-        A full queue may become half empty first: to publish one chunk whenever one was taken would
-        mean a count for each.
-        """
-        while True:
-            started = time.monotonic()
-            pause = 0.01
-            count, full = self._connection.count_queued_chunks, max_queued
-            while (queued := self._wait_out(on_outage, count)) >= full:
-                waited = time.monotonic() - started
-                full = max_queued // 2 + 1 if waited < HALF_EMPTY_PATIENCE else max_queued
-                if waited > QUEUE_PATIENCE:
-                    raise NoWorkerAnswered(
-                        f"The queue has been full for {QUEUE_PATIENCE:g} s, with {queued} chunks"
-                        " waiting. Start a worker, then submit again under the same batch id"
-                        " to continue."
-                    )
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.2)
-            # Half of the room is left to other submitters, who may be counting at the same time.
-            yield from repeat(None, max(1, (max_queued - queued) // 2))
 
 
 def find_applied(

@@ -39,10 +39,9 @@ def upsert_records(
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     accepted: list[RosterRecord] = []
-    read = values_reader(kind)
     moments = moments_of_records(batch_moment, chunk.number, len(chunk.row_counts), latest)
     numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
-    model = KIND_MODELS[kind]
+    model, read = KIND_MODELS[kind], values_reader(kind)
     for position, (record, rows, lines) in enumerate(numbered):
         parsed: Any = record
         problems: tuple[EnrollmentProblem, ...] = ()
@@ -60,9 +59,8 @@ def upsert_records(
             own_cells = cells.pop(lines[0], None)
             refusals += refusals_of_line(lines[0], problems, plain_record(record), own_cells)
         else:
-            row, moment = read(parsed), moments[position]
-            if as_of is not None:
-                moment = to_microseconds(as_of)
+            row = read(parsed)
+            moment = moments[position] if as_of is None else to_microseconds(as_of)
             accepted.append(RosterRecord(row[0], row[1:], moment))
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge(accepted))
     counts["upserted"] = written.upserted

@@ -93,20 +93,11 @@ class EnrollTask(ServicedTask):
         begin = BeginningOnce(partial(self.begin, task_ids, requests))
         done = ended = False
 
-        def together(prepare: Callable[[Decisions], object]) -> Decisions:
-            overlap = Overlap(begin, prepare)
-            add = partial(add_enrollments, clock=services.clock, overlap=overlap)
-            return services.retry_policy.or_requeue(
-                lambda: begin.in_any_case(lambda: add(services.database, requests))
-            )
-
         try:
             with sending_signals(self, queued) as sent:
 
                 def prepare(responses: Responses) -> HandOver:
-                    copy = partial(services.cached.add_results, generation=begin.generation)
-                    copy = partial(copy, results=responses.stored)
-                    store = self.prepare_to_store(responses.results, requests, copy, task_ids)
+                    store = self.prepare_to_store(responses, requests, begin.generation, task_ids)
 
                     def hand_over() -> None:
                         nonlocal ended
@@ -116,7 +107,7 @@ class EnrollTask(ServicedTask):
 
                     return hand_over
 
-                self.decide(queued, together, prepare)
+                self.decide(queued, partial(self.decide_together, requests, begin), prepare)
             done = True
         except DatabaseUnavailable:
             raise
@@ -132,11 +123,27 @@ class EnrollTask(ServicedTask):
                 services.attempts.end(task_ids, done=done)
         return not done
 
+    def decide_together(
+        self,
+        requests: Sequence[IncomingRequest],
+        begin: BeginningOnce,
+        prepare: Callable[[Decisions], object],
+    ) -> Decisions:
+        """Decide requests in one transaction, and call `prepare` while it is committed.
+
+        Raises FailedBefore, DatabaseUnavailable.
+        """
+        services = self.services
+        add = partial(add_enrollments, clock=services.clock, overlap=Overlap(begin, prepare))
+        return services.retry_policy.or_requeue(
+            lambda: begin.in_any_case(lambda: add(services.database, requests))
+        )
+
     def prepare_to_store(
         self,
-        results: Sequence[tuple[str, Any]],
+        responses: Responses,
         requests: Sequence[IncomingRequest],
-        copy: Callable[[Pipeline], None],
+        generation: str | None,
         task_ids: Sequence[str],
     ) -> HandOver:
         """Return what copies and stores results, ends the attempts and removes the marks.
@@ -145,11 +152,15 @@ class EnrollTask(ServicedTask):
         """
 
         def before(pipeline: Pipeline) -> None:
-            copy(pipeline)
+            self.services.cached.add_results(
+                pipeline, generation=generation, results=responses.stored
+            )
             if self.services.one_redis:
                 self.services.attempts.add_end(pipeline, task_ids)
 
-        prepared: HandOver = self.backend.prepare_all(results, self.marks_of(requests), before)
+        prepared: HandOver = self.backend.prepare_all(
+            responses.results, self.marks_of(requests), before
+        )
         return prepared
 
     def decide_alone(self, queued: QueuedRequest) -> Any:

@@ -16,7 +16,8 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
-from producer.publishing.batches import QUEUE_PATIENCE, SubmittedBatch
+from producer.publishing.batches import SubmittedBatch
+from producer.publishing.room import QUEUE_PATIENCE
 from producer.schemas import Kind
 from producer.waiting import LONGEST_PAUSE, UNKNOWN_PATIENCE, BatchWait
 

@@ -19,6 +19,7 @@ from producer.errors import (
 )
 from producer.files.submitted import SubmittedFile
 from producer.publishing.batches import QUEUE_PATIENCE, SubmittedBatch
+from producer.publishing.undoing import unknown_undo
 
 UNKNOWN_PATIENCE = 60.0
 """How long a batch that was known may be unknown, in seconds: its mark was lost, but a worker may
@@ -154,7 +155,8 @@ class BatchWait:
     def _check_unknown(self, seconds: float) -> None:
         if self._submitted is None and self._status is None:
             raise BatchCannotFinish(
-                f"No batch with the id {self.batch_id} is known. Check the id; if it is right,"
+                unknown_undo(self.batch_id)
+                or f"No batch with the id {self.batch_id} is known. Check the id; if it is right,"
                 " submit the same records again under it."
             )
         if seconds > UNKNOWN_PATIENCE:

@@ -1,5 +1,6 @@
 """Load the fixtures from `support.fixtures`; the modules beside it build what they need."""
 
+import gc
 import signal
 
 import pytest
@@ -23,6 +24,19 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 # A loaded machine may take long for one example; `timeout` bounds each test.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+
+# What the collection creates stays until the end. Each test process would look for cycles in all of
+# it again and again, which takes up to a third of its time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector skip all modules and tests from now on."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

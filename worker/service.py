@@ -1,17 +1,19 @@
 """Decide requests: load, decide, write. Knows the rules, but not Celery."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from producer.schemas import Action, StudentEnrollmentRequest, StudentEnrollmentResponse
 from worker.data_sets.repository import confirm_owner, find_swept, remove_older_notes
 from worker.data_sets.values import Owner
-from worker.database.engine import Database, transaction
+from worker.database.engine import Database, nothing, transaction
 from worker.database.enrollment_lock import lock_enrollments
+from worker.database.last_write import LastWrite
 from worker.enrollment.incoming import IncomingRequest, may_drop
-from worker.enrollment.repository import add_results, load_for_requests
+from worker.enrollment.repository import add_result_last, add_results, load_for_requests
 from worker.enrollment.results import to_response
 from worker.enrollment.rules import (
     Changed,
@@ -25,12 +27,24 @@ from worker.enrollment.rules import (
     pairs_to_examine,
     plan,
 )
-from worker.enrollment.values import RequestLookup
+from worker.enrollment.values import RequestLookup, StoredResult
 from worker.intervals.repository import add_intervals, end_enrollments, find_states, keep_drops
 from worker.intervals.values import PairState
 from worker.models import Pair
 from worker.moments import Clock, own_clock, read_clock, settle
 from worker.repository import insert_enrollments
+
+
+class Overlap(NamedTuple):
+    """What the caller of `add_enrollments` does while PostgreSQL works, instead of waiting.
+
+    Both may be called again if the transaction is run again after a conflict.
+    """
+
+    while_locking: Callable[[], object] = nothing
+    """Called before anything depends on what is in the requests. What it raises is raised."""
+    while_committing: Callable[[Decisions], object] = nothing
+    """Called with decisions that may still fail to be committed."""
 
 
 def add_enrollment(
@@ -54,6 +68,7 @@ def add_enrollments(
     batch_id: str | None = None,
     *,
     clock: Clock = own_clock,
+    overlap: Overlap = Overlap(),  # noqa: B008 - immutable
 ) -> Decisions:
     """Decide requests by their moments, write their rows and store their results.
 
@@ -64,7 +79,8 @@ def add_enrollments(
     """
 
     def decide(connection: Connection) -> Decisions:
-        lock_enrollments(connection, exclusive=any(map(may_drop, requests)))
+        may_drop_some = any(map(may_drop, requests))
+        lock_enrollments(connection, exclusive=may_drop_some, meanwhile=overlap.while_locking)
         reading = read_clock(clock)
         now, settled = reading.now, settle(requests, reading)
         stored = load_for_requests(connection, settled)
@@ -79,10 +95,19 @@ def add_enrollments(
             remove_older_notes(connection, _dropped_pairs(planned))
         if data_sets:
             _confirm_owners(connection, decided, stored.swept)
-        add_results(connection, [decision.result for decision in decided if decision.is_new])
         return Decisions(decided, stored.summaries, stored.sis_ids)
 
-    return transaction(database, decide)
+    return transaction(database, decide, _STORE, overlap.while_committing)
+
+
+def _new_results(decisions: Decisions) -> list[StoredResult]:
+    return [decision.result for decision in decisions.decided if decision.is_new]
+
+
+_STORE = LastWrite[Decisions](
+    statement=lambda connection, decisions: add_result_last(connection, _new_results(decisions)),
+    write=lambda connection, decisions: add_results(connection, _new_results(decisions)),
+)
 
 
 def _examine(

@@ -16,6 +16,7 @@ from producer.contract.batches import FIRST_LINES, BatchState, BatchStatus, Refu
 from producer.contract.plans import PlanStatus
 from producer.contract.printable import moment_text, shell_word
 from producer.contract.searching import FoundStudents
+from producer.publishing.undoing import unknown_undo
 from producer.schemas import (
     Action,
     EnrollmentProblem,
@@ -154,7 +155,7 @@ def request(status: RequestStatus) -> RenderableType:
     if status.result is not None:
         return response(status.result)
     if status.state is RequestState.UNKNOWN and status.advice is None:
-        unknown = (
+        unknown = unknown_undo(status.request_id) or (
             f"No request or batch with the id {status.request_id} is known. Check the id; if it is"
             " right, submit again under the same id."
         )

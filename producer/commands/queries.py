@@ -1,5 +1,6 @@
 """Define the commands that look something up: `errors`, `student` and `results`."""
 
+import shlex
 from typing import BinaryIO
 
 import click
@@ -22,6 +23,10 @@ _SPREADSHEET_HELP = (
 _DROPS = (
     "There are drops among them: submit the corrected file with the same options as before, such as"
     " --drop, or its students are enrolled."
+)
+_OF_DATA_SET = (
+    "Submit the corrected lines with --data-set {name}. Otherwise they belong to no data set, and"
+    " later snapshots do not drop them."
 )
 _JSONL_HELP = "Write the refused records to a file as JSON Lines, as they were submitted."
 SHOWN_STUDENTS = 100
@@ -96,9 +101,13 @@ def errors(
                 f"Refused lines that are not records, and so not in this file: {missing:,}. Write"
                 " them to a file with --csv."
             )
-    if csv_file or spreadsheet or jsonl_file:
+    is_written = bool(csv_file or spreadsheet or jsonl_file)
+    if not is_written:
+        session.show(list(groups), display.refusals(groups))
+    if groups and batch.chunks_applied and batch.data_set is not None:
+        tell(_OF_DATA_SET.format(name=shlex.quote(batch.data_set)))
+    if is_written:
         return ExitCode.DONE
-    session.show(list(groups), display.refusals(groups))
     return ExitCode.REFUSED if groups else ExitCode.DONE
 
 

@@ -72,13 +72,24 @@ _RULES: Final[Mapping[str, str]] = {
     "last": "must be true or false",
     "records": f"must be a list of at most {MAX_CHUNK_RECORDS} records",
     "refused": f"must be a list of at most {MAX_CHUNK_RECORDS} refused lines",
+    "plan.id": _REQUEST_ID,
+    "plan.members": "must be a list of 1 to 10 batches",
+    "plan.members.batch_id": _REQUEST_ID,
+    "plan.members.kind": "must be students, courses or enrollments",
+    "plan.purpose": "must be report or apply",
+    "plan.hold": "must be always, or a percentage such as 2%",
+    **dict.fromkeys(("plan.snapshot", "plan.adopt"), "must be true or false"),
+    **dict.fromkeys(("before.requests", "before.rows"), "must be an integer from 0 on"),
     **dict.fromkeys(
         ("sis_id", "name", "email", "title"), f"must be a string of 1 to {MAX_TEXT} characters"
     ),
 }
 
 
-_PATTERNS: Final = ("digest",)
+_OBJECTS: Final = ("plan", "before")
+"""The fields of a chunk that are objects themselves: an error names the field in them."""
+
+_PATTERNS: Final = ("digest", "plan.hold")
 """Texts of which only some characters are allowed, so that their rule says more."""
 
 _TEXT_RULES: Final[Mapping[str, str]] = {
@@ -145,6 +156,10 @@ def explain(
             continue
         if detail["type"] == "too_short" and detail["input"]:
             continue  # The list has elements, but all are invalid: each has its own problem.
+        if name in _OBJECTS and rest and isinstance(rest[0], str):
+            field, rule = _place_in_object(detail["loc"])
+            problems.setdefault(field, _problem(field, _sentence(detail, rule, is_element=False)))
+            continue
         field = _plain(str(name))
         index = rest[0] if rest and isinstance(rest[0], int) else None
         if index is not None:
@@ -162,6 +177,13 @@ def explain(
         message = f"{reported[-1].message}; and {more} more {problem}"
         reported[-1] = reported[-1].model_copy(update={"message": message})
     return tuple(reported)
+
+
+def _place_in_object(loc: tuple[int | str, ...]) -> tuple[str, str]:
+    """Return the field of a nested object that an error is about, and the name of its rule."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in loc)
+    rule = ".".join(part for part in loc if isinstance(part, str))
+    return _plain("".join(parts).removeprefix(".")), rule
 
 
 def explain_argument(error: ValidationError, value: object, name: str) -> str:

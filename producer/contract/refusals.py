@@ -12,6 +12,9 @@ from producer.schemas import Code, EnrollmentProblem
 MAX_AHEAD: Final = 300.0
 """Seconds by which a request or record may say that it counts ahead of the clock."""
 
+BATCH_MAX_AHEAD: Final = 1.0
+"""Seconds by which a client lets a batch count ahead of the clock; a worker would ignore more."""
+
 
 def ahead_of_clock(as_of: datetime | None, now: datetime) -> EnrollmentProblem | None:
     """Return the problem of a request or record that would count too far in the future, or None.
@@ -25,6 +28,20 @@ def ahead_of_clock(as_of: datetime | None, now: datetime) -> EnrollmentProblem |
         f" ({show_moment(now)}); correct the time or its time zone, or leave as_of out"
     )
     return EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field="as_of")
+
+
+def batch_ahead_of_clock(moment: datetime | None, now: datetime) -> EnrollmentProblem | None:
+    """Return the problem of a batch that its submitter wants to count in the future, or None.
+
+    Another client may have read the clock a little later than this one.
+    """
+    if moment is None or (moment - now).total_seconds() <= BATCH_MAX_AHEAD:
+        return None
+    message = (
+        f"moment: {show_moment(moment)} lies ahead of the system's clock ({show_moment(now)});"
+        " correct the time or its time zone, or leave moment out"
+    )
+    return EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field="moment")
 
 
 def unknown_student(student_id: int | str, *, from_file: bool) -> EnrollmentProblem:

@@ -75,17 +75,24 @@ class BatchUndo(ContractModel):
     batch_id: str = Field(description="The batch that is undone.")
     undo_id: str = Field(description="The id of the batch that undoes it.")
     state: UndoState = Field(description="How far the undo is.")
-    advice: str | None = Field(default=None, description="Why it was refused, and what to do.")
+    advice: str | None = Field(
+        default=None, description="Why it was refused, or not examined as a whole, and what to do."
+    )
     books: Books = Field(
         default=Books(),
         description="The counts of the undo, in rows. `dropped` are enrollments that the batch"
         " began, `enrolled` those that it had ended, and `superseded` those that a later request"
         " decides.",
     )
+    left_to_snapshots: int = Field(
+        default=0,
+        description="How many enrollments are not made again because a later snapshot of their data"
+        " set does not name them. They are among the `superseded` ones.",
+    )
     is_complete: bool = Field(
         default=True,
-        description="False if only the beginning of a large batch was examined: then the report of"
-        " a dry run is about that part.",
+        description="False if only the beginning of a large batch was examined: then all counts of"
+        " a dry run are lower bounds.",
     )
     courses: tuple[CourseUndo, ...] = Field(
         default=(),

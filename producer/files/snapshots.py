@@ -5,12 +5,13 @@ from typing import Any, NamedTuple, Protocol
 
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
-from producer.files.columns import ACTION
+from producer.files.columns import ACTION, plain_name
 from producer.files.describing import Choices
 from producer.files.formats.packages import AnySource, Package
 from producer.files.layout import FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.reader import FileSource, open_source_chosen
+from producer.files.refused_lines import LINE
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Action, Kind
 
@@ -60,6 +61,14 @@ def check_snapshot(
 
 def check_layout(source: Readable, choices: Choices) -> None:
     """Raise UnreadableFile if the header of a file or the options show that it is no snapshot."""
+    if [plain_name(name) for name in source.layout.columns or ()][:1] == [LINE]:
+        raise UnreadableFile(
+            f"{source.name} holds the refused lines of another file, so it is not the whole truth"
+            " of a data set. Correct these lines in the whole file, and submit that; or submit them"
+            " with the option data-set in place of snapshot.",
+            "snapshot",
+            "data-set",
+        )
     if choices.drop:
         raise UnreadableFile(
             f"Every line of {source.name} would be a drop, but a snapshot names those who are"

@@ -4,7 +4,7 @@ kombu has one set of connection pools for the whole process: another app would s
 connections, and the size of its pools would change with ours.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from kombu import entity
 from kombu.connection import ConnectionPool
@@ -18,6 +18,11 @@ from producer.contract.routing import QUORUM, Queue
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 """Seconds, chosen so that all steps of one call to the broker together fail within ten."""
+
+
+_SENT: Final = frozenset(("queue", "headers", "declare", "timestamp"))
+_USUAL: Final = _SENT | {"task_id", "ignore_result", "argsrepr", "producer", "add_to_parent"}
+"""The options of `send_task` with which we publish over Redis."""
 
 
 class _Connections(ConnectionPool):
@@ -40,6 +45,31 @@ class PublishingApp(OwnCelery):
         limit = self.conf.broker_pool_limit
         self._pool = _Connections(self.connection_for_write(), limit=limit)
         self.amqp._producer_pool = _Producers(self._pool, limit=limit)  # noqa: SLF001
+
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> None:
+        """Publish the message that Celery would; usual options take half of Celery's time.
+
+        Celery looks up the options, the route and the result of each task anew. Within a task of
+        another app, it also notes that one as the parent.
+        """
+        is_usual = not kwargs and options.get("declare") == [] and options.keys() <= _USUAL
+        if not is_usual or self.current_worker_task:
+            super().send_task(name, args, kwargs, **options)
+            return
+        message = self.amqp.as_task_v2(
+            options["task_id"],
+            name,
+            args,
+            reply_to=self.thread_oid,
+            ignore_result=options.get("ignore_result"),
+            argsrepr=options.get("argsrepr"),
+        )
+        sent = {key: value for key, value in options.items() if key in _SENT}
+        with (
+            self.producer_or_acquire(options.get("producer")) as producer,
+            producer.connection._reraise_as_library_errors(),  # noqa: SLF001 - as Celery does
+        ):
+            self.amqp.send_task_message(producer, name, message, **sent)
 
     def close(self) -> None:
         """Close every connection."""

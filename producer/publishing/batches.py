@@ -14,8 +14,15 @@ from producer.contract.chunks import Tally, fingerprint_of
 from producer.contract.file_forms import FileForm
 from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
+from producer.contract.refusals import batch_ahead_of_clock
 from producer.contract.routing import KIND_TASKS, TaskName
-from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
+from producer.errors import (
+    BatchConflict,
+    BrokerUnavailable,
+    EnrollmentError,
+    InvalidRequest,
+    NoWorkerAnswered,
+)
 from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, Moment, NewBatchId, RequestId
 from producer.publishing.chunking import ALONE, EncodedChunk, Membership, split_into_chunks
 from producer.publishing.connection import BrokerConnection
@@ -28,6 +35,10 @@ MAX_QUEUED = 64
 Redis, at about 30 MB of enrollments or 80 MB of roster records."""
 QUEUE_PATIENCE = 600.0
 """How long the queue may stay full, in seconds, before the submitter gives up."""
+
+HALF_EMPTY_PATIENCE = 0.1
+"""How long the submitter waits for a full queue to be half empty, in seconds; then, any room will
+do."""
 
 FIRST_PATIENCE = 30.0
 """How long the submitter waits for a broker to which it has not published yet, in seconds: enough
@@ -201,8 +212,15 @@ class BatchPublisher:
         return batch.model_copy(update=found)
 
     def begin(self) -> None:
-        """Give the batch its moment; if it was submitted before, `_claim` finds that one."""
-        self._moment = self._own_moment or self._connection.new_moment()
+        """Give the batch its moment; if it was submitted before, `_claim` finds that one.
+
+        Raises InvalidRequest if its submitter has chosen a moment that lies ahead of the clock.
+        """
+        now = self._connection.new_moment()
+        problem = None if now is None else batch_ahead_of_clock(self._own_moment, now)
+        if problem is not None:
+            raise InvalidRequest((problem,))
+        self._moment = self._own_moment or now
         self._began = time.monotonic()
 
     def _tell_moment(self, *, resume: bool) -> None:
@@ -331,13 +349,19 @@ class BatchPublisher:
         return queued is not None and queued < max_queued
 
     def _wait_for_room(self, max_queued: int, on_outage: OnOutage) -> Iterator[None]:
-        """Yield once for each chunk that may be published, after waiting for room in the queue."""
+        """Yield once for each chunk that may be published, after waiting for room in the queue.
+
+        A full queue may become half empty first: to publish one chunk whenever one was taken would
+        mean a count for each.
+        """
         while True:
             started = time.monotonic()
             pause = 0.01
-            count = self._connection.count_queued_chunks
-            while (queued := self._wait_out(on_outage, count)) >= max_queued:
-                if time.monotonic() - started > QUEUE_PATIENCE:
+            count, full = self._connection.count_queued_chunks, max_queued
+            while (queued := self._wait_out(on_outage, count)) >= full:
+                waited = time.monotonic() - started
+                full = max_queued // 2 + 1 if waited < HALF_EMPTY_PATIENCE else max_queued
+                if waited > QUEUE_PATIENCE:
                     raise NoWorkerAnswered(
                         f"The queue has been full for {QUEUE_PATIENCE:g} s, with {queued} chunks"
                         " waiting. Start a worker, then submit again under the same batch id"

@@ -37,13 +37,14 @@ def decided(
         raise DecisionRefused(reason_of(failure)) from failure
     if status.digest not in (None, digest):
         raise DecisionRefused(
-            f"The plan {status.plan_id} was made again, and its report has another digest. Nothing"
-            " was decided; look at the present report, then decide again."
+            f"The report of the plan {status.plan_id} has another digest: the plan was made again,"
+            " or the digest is that of another plan. Nothing was decided; look at the present"
+            " report, then decide again."
         )
-    reason = f" {status.advice}" if status.advice else ""
+    state = f"The plan {status.plan_id} is {status.state}"
+    advice = (status.advice or "").removeprefix(f"{state}. ")
     raise DecisionRefused(
-        f"The plan {status.plan_id} is {status.state}, so the decision to {Decision(decision)} it"
-        f" does not count.{reason}"
+        f"{state}, so the decision to {Decision(decision)} it does not count. {advice}".strip()
     )
 
 

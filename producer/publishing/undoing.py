@@ -2,8 +2,10 @@
 
 from typing import Final
 
+from producer.contract.printable import shell_word
 from producer.contract.undos import BatchUndo, UndoState
 from producer.errors import UndoRefused
+from producer.fields import UNDO_PREFIX
 
 UNDO_HINT: Final = (
     "The batch may still be undone within ten minutes; look up the batch whose id is undo: and the"
@@ -16,6 +18,17 @@ PREVIEW_HINT: Final = (
     "Nothing was undone. Check that a worker is running and serves the queue decisions."
 )
 """What to do if no worker answered about the dry run of an undo."""
+
+
+def unknown_undo(batch_id: str) -> str | None:
+    """Say what to do about an unknown batch with the id of an undo; None for any other batch."""
+    if not batch_id.startswith(UNDO_PREFIX):
+        return None
+    undone = batch_id.removeprefix(UNDO_PREFIX)
+    return (
+        f"The batch {undone} was not undone, or its undo has not begun yet. Check the id. To undo"
+        f" {undone}, the operator runs `enroll undo {shell_word(undone)}`."
+    )
 
 
 def accepted(undo: BatchUndo) -> BatchUndo:

@@ -28,7 +28,7 @@ from producer.contract.chunks import (
 from producer.contract.explain import parse_record
 from producer.contract.file_forms import FileForm
 from producer.contract.headers import BatchOrigin
-from producer.contract.refusals import ahead_of_clock
+from producer.contract.refusals import ahead_of_clock, undone
 from producer.contract.rosters import (
     ROSTER_FIELDS,
     RosterRecord,
@@ -89,6 +89,9 @@ class Batch:
     plan_id: str | None = None
     conflicts: int = 0
     refusals: list[RefusedRecord] = field(default_factory=list)
+
+    is_stopped: bool = False
+    """Whether its undo has begun: the requests of its other chunks are refused."""
 
     @property
     def is_done(self) -> bool:
@@ -163,6 +166,7 @@ class Batches:
             request, problems = parse_record(StudentEnrollmentRequest, record)
             own_id = request.request_id if request else None
             request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
+            problems = (undone(),) if batch.is_stopped else problems
             incoming = Incoming(request_id, record, request, problems, lines, own_id is not None)
             if chunk.ordered:
                 incoming = incoming._replace(moment=from_microseconds(moments[position]))
@@ -268,6 +272,16 @@ class Batches:
             undoes=batch_id.removeprefix(UNDO_PREFIX) if batch_id.startswith(UNDO_PREFIX) else None,
             **self.undone(batch_id),
         )
+
+    def stop(self, batch_id: str) -> None:
+        """Have the requests refused that a batch still gets: it is being undone."""
+        self._batches[batch_id].is_stopped = True
+
+    def counts(self, batch_id: str | None) -> bool:
+        """Return whether a batch still counts: it was not undone, and is no undo itself."""
+        if batch_id is None:
+            return True
+        return not batch_id.startswith(UNDO_PREFIX) and not self.undone(batch_id)
 
     def undone(self, batch_id: str) -> dict[str, Any]:
         """Return what a status says of the undo of a batch: nothing if it stands."""

@@ -1,6 +1,6 @@
 """Hold the enrollments of all pairs as intervals in memory; the latest moment of a pair wins."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -75,6 +75,18 @@ class Intervals:
     def confirmed_at(self, pair: Pair) -> datetime:
         """Return the latest moment of a request that enrolled an open pair or found it enrolled."""
         return self._confirmed[pair]
+
+    def changed_at(self, pair: Pair) -> datetime | None:
+        """Return when a pair was enrolled or dropped last; None if it never was."""
+        moments = list(self.past.get(pair, ()))
+        if pair in self.open:
+            moments.append(self.open[pair])
+        return max(moments, default=None)
+
+    def confirm(self, pair: Pair, moments: Iterable[datetime]) -> None:
+        """Let only requests of these moments, and the one that opened it, have named a pair."""
+        if pair in self.open:
+            self._confirmed[pair] = max([self.open[pair], *moments])
 
     def of_course(self, course: int) -> Iterator[tuple[int, Interval]]:
         """Yield the enrollments in a course, each with the key of the student."""

@@ -256,7 +256,9 @@ class Plans:
     def status(self, plan_id: str) -> PlanStatus:
         """Return the state and the report of a plan."""
         plan = self._plans.get(plan_id)
-        return plan.status if plan else PlanStatus(plan_id=plan_id, state=PlanState.UNKNOWN)
+        if plan is None:
+            return PlanStatus(plan_id=plan_id, state=PlanState.UNKNOWN)
+        return plan.status.model_copy(update=self._world.batches.undone(plan_id))
 
     def drops(self, plan_id: str, after: Pair | None, limit: int) -> PlannedDropsPage:
         """Return a page of the planned drops of a plan."""

@@ -92,7 +92,9 @@ class Undos:
 
     def _apply(self, batch: BatchStatus, undo_id: str, now: datetime) -> None:
         world = self._world
-        reversals = list(self._reversals(_results_of(world, batch.batch_id)))
+        world.batches.stop(batch.batch_id)
+        results = _results_of(world, batch.batch_id)
+        reversals = list(map(self._moved, self._reversals(results)))
         chunk = EnrollmentChunk.model_construct(
             batch_id=undo_id,
             number=0,
@@ -107,6 +109,37 @@ class Undos:
             if reversal.owner is not None and reversal.pair in opened:
                 world.enrollments.intervals.owners[reversal.pair] = reversal.owner
                 self._restore_notes(reversal)
+        named = {pair for result in results for pair in _pairs_of(result)}
+        for pair in named:
+            self._confirm(pair)
+
+    def _moved(self, reversal: _Reversal) -> _Reversal:
+        """Let a reversal count after later changes by batches that were undone since."""
+        pair, moment = reversal.pair, reversal.moment
+        changed_at = self._world.enrollments.intervals.changed_at(pair)
+        if changed_at is None or changed_at < moment:
+            return reversal
+        if any(result.moment >= moment for result in self._counting(pair)):
+            return reversal
+        return reversal._replace(moment=changed_at + _STEP)
+
+    def _confirm(self, pair: Pair) -> None:
+        """Let the requests that still count be those that have named a pair."""
+        enrolling = (
+            result.moment
+            for result in self._counting(pair)
+            if any(c.key == pair[1] and c.action is Action.ENROLL for c in result.courses)
+        )
+        self._world.enrollments.intervals.confirm(pair, enrolling)
+
+    def _counting(self, pair: Pair) -> Iterator[Result]:
+        """Yield the results about a pair that were not superseded, of what was not undone."""
+        for result in self._world.enrollments.results.values():
+            if result.student != pair[0] or not self._world.batches.counts(result.batch_id):
+                continue
+            changes = [course.change for course in result.courses if course.key == pair[1]]
+            if any(change.superseded_by is None for change in changes):
+                yield result
 
     def _reversals(self, results: Sequence[Result]) -> Iterator[_Reversal]:
         """Yield what undoes the changes of each pair, at the last moment of the batch for it."""

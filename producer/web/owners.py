@@ -141,13 +141,19 @@ class Owners:
     async def find_plan(self, caller: Caller, plan_id: str) -> PlanStatus | None:
         """Return the status of a plan; None if the caller has submitted no plan with this id.
 
-        A worker knows whose a plan is as soon as a part of it has arrived.
+        A worker knows whose a plan is as soon as a part of it has arrived. Before that, it belongs
+        to the caller who has claimed the batch with its id.
         """
         status = await self._client.plan(plan_id)
         if status.state is PlanState.UNKNOWN:
             return None
-        is_own = status.submitter is not None and status.submitter == label(caller.name)
-        return status if caller.may_look_up or is_own else None
+        if caller.may_look_up:
+            return status
+        if status.submitter is None and status.state is PlanState.STAGED:
+            is_own = await self._connection.owner(Owned.BATCH, plan_id) == caller.name
+        else:
+            is_own = status.submitter is not None and status.submitter == label(caller.name)
+        return status if is_own else None
 
     async def _ask_worker(self, batch_id: str) -> BatchStatus:
         seconds = self._client.timeout

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -18,7 +17,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 from sqlalchemy.engine import URL, make_url
 
-from support.commands import clean_environment, run_enroll, run_program
+from support.commands import clean_environment, run_enroll, run_program, run_python
 from support.copies import Administer, connection_string
 from support.http import serving
 from support.manifests import FOLDER, compose
@@ -113,7 +112,7 @@ def test_the_script_sets_every_variable_of_compose(stack: Stack) -> None:
 @pytest.fixture(scope="module")
 def migrated(stack: Stack) -> Stack:
     environment = stack.environment("migrate")
-    done = run_program(sys.executable, "-m", "worker.migrate", env=environment, cwd=ROOT)
+    done = run_python("-m", "worker.migrate", env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return stack
 

@@ -17,7 +17,7 @@ from producer.contract.keys import Keys
 from producer.schemas import Code, Kind
 from support.databases import sqlite_taken_away
 from support.fleet import fleet
-from support.postgres import folder_for_all_users
+from support.folders import folder_for_all_users
 from support.requirements import require_program
 from support.rosters import enter_roster, finished
 from support.waiting import wait_for

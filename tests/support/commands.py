@@ -88,6 +88,23 @@ def run_program(
     )
 
 
+def run_python(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m MODULE ...` or `python -c CODE ...`; the test checks its exit code.
+
+    The process has our modules and libraries before it starts: it is not for tests of imports.
+    """
+    pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with Prepared(arguments, env=env, cwd=cwd, text=True, **pipes) as process:
+        try:
+            out, err = process.communicate(timeout=120)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
 def invoke_enroll(*arguments: str, given: str | None = None, **variables: str | None) -> Result:
     """Run a command within this process; a variable that is None is not set.
 

@@ -23,7 +23,8 @@ from producer.testing import FakeAsyncEnrollmentClient, FakeEnrollmentClient
 from support.browser import Browser, running_browser
 from support.clients import blocking
 from support.databases import without_syncing
-from support.postgres import folder_for_all_users, running_postgres
+from support.folders import folder_for_all_users
+from support.postgres import running_postgres
 from support.standby import Pair, running_pair
 from support.valkey import running_valkey
 from support.workers import Deployment, running_worker

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from support.postgres import folder_for_all_users
+from support.folders import folder_for_all_users
 from support.requirements import require_program
 from support.valkey import free_port
 from support.waiting import wait_for

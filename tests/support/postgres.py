@@ -20,19 +20,6 @@ from support.requirements import report_missing
 
 
 @contextmanager
-def folder_for_all_users() -> Iterator[Path]:
-    """A temporary folder that other users can enter, such as the one that runs PostgreSQL for root.
-
-    It is not one of pytest's: every run of pytest closes the folder that holds those of all runs of
-    its user, and so would stop the servers of another run that is still going on.
-    """
-    with tempfile.TemporaryDirectory(prefix="enrollment-tests-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
-
-
-@contextmanager
 def running_postgres(data: Path, *, durable: bool = True) -> Iterator[Any]:
     """A PostgreSQL with its data in this folder, which is removed afterwards.
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 
+from support.folders import folder_for_all_users
 from support.names import Name
-from support.postgres import folder_for_all_users
 from support.valkey import free_port
 from support.waiting import wait_for
 from worker import migrate

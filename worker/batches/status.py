@@ -1,6 +1,7 @@
 """Report the status of batches: counts, refusals by cause, state and advice."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -15,8 +16,6 @@ from producer.contract.batches import (
 from producer.contract.chunks import Tally
 from producer.contract.file_forms import FileForm
 from producer.contract.marks import AgedMark, SubmissionMark
-from producer.contract.printable import shell_word
-from producer.fields import UNDO_PREFIX
 from producer.schemas import CODE_MEANINGS, Code, Kind
 from worker.answer_size import AnswerSize, fewer_ids
 from worker.batches.causes import add_likely_causes
@@ -38,6 +37,7 @@ from worker.batches.state import (
     relevant_mark,
     total_chunks,
 )
+from worker.batches.undone import advice_on_undone, batch_it_undoes, standing_of_undo
 from worker.database.clock import database_time
 from worker.database.engine import Database
 from worker.dead_letters.repository import count_dead_chunks
@@ -76,7 +76,7 @@ def batch_statuses(
         groups = {batch_id: refusal_groups(connection, batch_id) for batch_id in refused}
         dead = count_dead_chunks(connection, batch_ids)
         planned = members_of_plans(connection, batch_ids)
-        undos = find_undos(connection, [i for i, ledger in ledgers.items() if ledger.stopped_at])
+        undos = _find_undos(connection, batch_ids)
         now = database_time(connection) or clock()
     statuses = []
     for batch_id in batch_ids:
@@ -90,9 +90,8 @@ def batch_statuses(
             standing = membership.standing(standing, dead_chunks, now)
             mark = membership.mark(mark)
             more |= membership.fields(mark, with_files=with_files)
-        if ledger is not None:
-            more |= _undo_of(batch_id, undos.get(batch_id), standing)
-        standing = _with_outage(standing, outage)
+        standing, undo = _with_undos(batch_id, standing, undos, now)
+        standing, more = _with_outage(standing, outage), more | undo
         status = _status(batch_id, ledger, mark, standing)
         statuses.append(status.model_copy(update=_missing(standing, dead_chunks) | more))
     return _within(size, add_likely_causes(database, statuses))
@@ -125,23 +124,20 @@ def _missing(standing: Standing, dead: DeadChunks) -> dict[str, Any]:
     }
 
 
+def _find_undos(connection: Connection, batch_ids: Sequence[str]) -> dict[str, Undo]:
+    """Return the undos of batches, and of those that such batches undo, by the undone batch."""
+    undone = {undone for batch_id in batch_ids if (undone := batch_it_undoes(batch_id)) is not None}
+    return find_undos(connection, undone.union(batch_ids))
+
+
 def _undo_of(batch_id: str, undo: Undo | None, standing: Standing) -> dict[str, Any]:
     """Return what undid a batch, and what it undid, as fields of its status."""
-    undoes = batch_id.removeprefix(UNDO_PREFIX)
-    shown: dict[str, Any] = {"undoes": undoes if undoes != batch_id else None}
+    shown: dict[str, Any] = {"undoes": batch_it_undoes(batch_id)}
     if undo is None:
         return shown
     shown |= {"undone_by": undo.batch_id, "undone_at": undo.begun_at}
-    if standing.state is BatchState.STALLED and undo.is_done:
-        shown["advice"] = (
-            f"It was undone by {undo.batch_id} before all of its chunks had been applied. If the"
-            " missing ones arrive, they are refused. There is nothing to do."
-        )
-    elif not undo.is_done:
-        shown["advice"] = (
-            f"It is being undone by {undo.batch_id}. If that was interrupted, the operator runs"
-            f" `enroll undo {shell_word(batch_id)}` again, which goes on with it."
-        )
+    if (advice := advice_on_undone(batch_id, undo, standing.state)) is not None:
+        shown["advice"] = advice
     return shown
 
 
@@ -153,6 +149,16 @@ def _file_of(row: Any | None) -> dict[str, Any]:
         "columns": row.columns and tuple(row.columns),
         "form": row.form and FileForm.model_validate(row.form, extra="ignore"),
     }
+
+
+def _with_undos(
+    batch_id: str, standing: Standing, undos: Mapping[str, Undo], now: datetime
+) -> tuple[Standing, dict[str, Any]]:
+    """Return how a batch stands that may be an undo, and the fields about its own undo."""
+    standing = standing_of_undo(batch_id, standing, undos.get(batch_it_undoes(batch_id) or ""), now)
+    if standing.state is BatchState.UNKNOWN:
+        return standing, {}
+    return standing, _undo_of(batch_id, undos.get(batch_id), standing)
 
 
 def _with_outage(standing: Standing, outage: str | None) -> Standing:

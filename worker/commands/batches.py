@@ -1,6 +1,7 @@
 """Implement `enroll batches`: list batches with their states."""
 
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -12,7 +13,12 @@ from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.printable import moment_text
 from worker.batches.members.repository import members_of_plans
 from worker.batches.members.standing import Membership
-from worker.batches.places.repository import newest_batches, refused_batches, waiting_batches
+from worker.batches.places.repository import (
+    ended_plans,
+    newest_batches,
+    refused_batches,
+    waiting_batches,
+)
 from worker.batches.repository import find_origins, sum_chunks
 from worker.batches.state import DeadChunks, Standing, batch_state
 from worker.commands.session import (
@@ -55,7 +61,8 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
     """List batches, newest first.
 
     Batches that are being planned, or wait for a decision, come first; those whose chunks are all
-    dead letters come last. A batch that is not done has chunks that
+    dead letters come last. Dry runs and discarded plans are listed as well, although nothing of
+    them was applied. A batch that is not done has chunks that
     wait in the queue, were lost with the queue, or became dead letters; `enroll status BATCH` says
     which. A batch is listed once its first chunk has been applied or has become a dead letter. A
     conflict is a refused chunk of a different submission under the same batch id; the batch itself
@@ -63,7 +70,7 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
     nothing checks them.
     """
     with database.reading() as connection:
-        rows = _waiting(connection, limit)
+        rows = _planned(connection, waiting_batches(connection, limit))
         rows += _newest(connection, limit - len(rows), unfinished=unfinished)
         refused = refused_batches(connection, limit - len(rows))
         dead = count_dead_chunks(connection, refused) if refused else {}
@@ -86,9 +93,8 @@ def _cells(row: Row) -> list[object]:
     return [moment_text(cell) if isinstance(cell, datetime) else cell for cell in row.values()]
 
 
-def _waiting(connection: Connection, limit: int) -> list[Row]:
-    """Return batches of which nothing is applied before their plan is made or decided about."""
-    ids = waiting_batches(connection, limit)
+def _planned(connection: Connection, ids: list[str]) -> list[Row]:
+    """Return these batches, of which only a plan exists and nothing is applied."""
     dead, now = count_dead_chunks(connection, ids), _now(connection)
     planned = members_of_plans(connection, ids)
     rows = []
@@ -141,6 +147,9 @@ def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row
                 row["state"] = membership.standing(Standing(row["state"]), letters, now).state
             if not (unfinished and row["state"] in FINISHED):
                 listed.append(row)
+    if not unfinished:
+        listed += _planned(connection, ended_plans(connection, limit))
+        listed.sort(key=itemgetter("newest"), reverse=True)
     return listed[:limit]
 
 

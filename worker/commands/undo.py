@@ -101,7 +101,7 @@ def _print_intent(report: UndoReport) -> None:
     print_message(
         f"This drops {counts['dropped']:,} pairs that the batch {report.batch_id} enrolled, and"
         f" enrolls {counts['enrolled']:,} that it dropped. {counts['superseded']:,} pairs are left"
-        " as they are, because later requests decide; --dry-run lists them."
+        " as they are, because later requests or snapshots decide; --dry-run lists them."
     )
 
 
@@ -112,6 +112,7 @@ def _as_json(report: UndoReport, *, dry_run: bool) -> dict[str, Any]:
         "dry_run": dry_run,
         "counts": {name: report.counts[name] for name in _ROWS},
         "discarded_plan": report.discarded_plan,
+        "left_to_snapshots": report.left_to_snapshots,
         "left": [pair._asdict() for pair in report.left],
     }
 
@@ -130,6 +131,9 @@ def _print_report(report: UndoReport, *, is_done: bool) -> None:
         for name, label in _ROWS.items()
         if counts[name] or name in ("dropped", "enrolled", "superseded")
     ]
+    if report.left_to_snapshots:
+        left = ("of these: a later snapshot lacks them", f"{report.left_to_snapshots:,}")
+        shown.insert(list(dict(shown)).index(_ROWS["superseded"]) + 1, left)
     heading = "pairs" if is_done else "pairs, if undone"
     print_table(("", heading), shown, heading)
     if report.left:

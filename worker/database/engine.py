@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from worker.database.errors import is_conflict
+from worker.database.last_write import LastWrite, commit_with
 from worker.settings import SettingsError
 
 BUSY_SECONDS = 30
@@ -229,13 +231,28 @@ CONFLICT_ATTEMPTS = 8
 T = TypeVar("T")
 
 
-def transaction(database: "Database | Connection", work: Callable[[Connection], T]) -> T:
+def nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+def transaction(
+    database: "Database | Connection",
+    work: Callable[[Connection], T],
+    last_write: LastWrite[T] | None = None,
+    while_committing: Callable[[T], object] = nothing,
+) -> T:
     """Run work in its own transaction, or within the open transaction of a connection.
 
-    Its own transaction is run again from the start after a conflict with another one.
+    Its own transaction is run again from the start after a conflict with another one. `last_write`
+    follows the work, and `while_committing` is called with the value of the work, once nothing is
+    left but to commit it.
     """
     if isinstance(database, Connection):
-        return work(database)
+        value = work(database)
+        if last_write is not None:
+            last_write.write(database, value)
+        while_committing(value)
+        return value
     retrying = Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, DBAPIError) and is_conflict(e)),
         stop=stop_after_attempt(CONFLICT_ATTEMPTS),
@@ -245,7 +262,15 @@ def transaction(database: "Database | Connection", work: Callable[[Connection], 
 
     def run() -> T:
         with database.writing() as connection:
-            return work(connection)
+            value = work(connection)
+            statement = last_write.statement(connection, value) if last_write else None
+            if statement is not None:
+                commit_with(connection, statement, partial(while_committing, value))
+                return value
+            if last_write is not None:
+                last_write.write(connection, value)
+            while_committing(value)
+            return value
 
     try:
         return run()

@@ -6,8 +6,11 @@ alone. SQLite has a single writer and needs no lock; nor does a plan, which chan
 """
 
 import time
-from typing import Final
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
+import psycopg
 from psycopg.errors import LockNotAvailable
 from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 from sqlalchemy import Connection
@@ -15,6 +18,10 @@ from sqlalchemy.exc import OperationalError
 
 from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
 from worker.database.planning import planning_on
+from worker.database.replies import next_reply
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn, PGresult
 
 _KEY: Final = 7_231_950_461_238_145_013
 """Any number, the same in every version: no other program should lock it."""
@@ -61,18 +68,38 @@ class _Pause:
 _pause = _Pause()
 
 
-def _begin_and_share(connection: Connection) -> bool:
-    """Begin the transaction and share the lock in one round trip; return whether that was done.
+def _send_begin_and_share(connection: Connection) -> "PGconn | None":
+    """Send what begins the transaction and shares the lock; return where the reply will come.
 
-    Nothing is done if the transaction has begun already, or if the connection is broken: the usual
-    way then takes the lock, or raises the error. Raises OperationalError if a drop holds the lock
-    for too long.
+    Nothing is sent if the transaction has begun already, or if the connection is broken.
     """
     driver = connection.connection.driver_connection
-    server = getattr(driver, "pgconn", None)
+    server: PGconn | None = getattr(driver, "pgconn", None)
     if server is None or server.transaction_status != TransactionStatus.IDLE:
+        return None
+    try:
+        server.send_query(_BEGIN_AND_SHARE)
+    except psycopg.Error:
+        return None
+    return server
+
+
+def _last_result(server: "PGconn") -> "PGresult | None":
+    """Wait for all results of what was sent; return the last one."""
+    last = None
+    while (result := next_reply(server)) is not None:
+        last = result
+    return last
+
+
+def _is_shared(server: "PGconn", result: "PGresult | None") -> bool:
+    """Return whether the lock is shared now; else the transaction has not begun.
+
+    The usual way then takes the lock, or raises the error. Raises OperationalError if a drop holds
+    the lock for too long.
+    """
+    if result is None:
         return False
-    result = server.exec_(_BEGIN_AND_SHARE)
     if result.status == ExecStatus.TUPLES_OK:
         return True
     if server.transaction_status == TransactionStatus.INERROR:
@@ -83,19 +110,35 @@ def _begin_and_share(connection: Connection) -> bool:
     return False
 
 
-def lock_enrollments(connection: Connection, *, exclusive: bool) -> None:
+def _share(connection: Connection, meanwhile: Callable[[], object]) -> None:
+    server, result = _send_begin_and_share(connection), None
+    try:
+        meanwhile()
+    finally:
+        if server is not None:
+            with suppress(psycopg.Error):  # The usual way raises what is wrong.
+                result = _last_result(server)
+    if server is None or not _is_shared(server, result):
+        connection.exec_driver_sql(_SHARED)
+
+
+def lock_enrollments(
+    connection: Connection, *, exclusive: bool, meanwhile: Callable[[], object] = lambda: None
+) -> None:
     """Lock until the end of the transaction: alone if it may drop, else shared.
 
-    Call this before anything about enrollments is read. Waits at most as long as the connection
-    waits for any lock (`worker.database.engine.LOCK_SECONDS`); raises DBAPIError, or
-    EnrollmentsBusy if other transactions do not let a drop in.
+    Call this before anything about enrollments is read. `meanwhile` is called while PostgreSQL
+    begins the transaction and shares the lock, or before the lock is taken. Waits at most as long
+    as the connection waits for any lock (`worker.database.engine.LOCK_SECONDS`); raises DBAPIError,
+    EnrollmentsBusy if other transactions do not let a drop in, and what `meanwhile` raises.
     """
     if connection.dialect.name != "postgresql" or planning_on(connection):
+        meanwhile()
         return
     if not exclusive:
-        if not _begin_and_share(connection):
-            connection.exec_driver_sql(_SHARED)
+        _share(connection, meanwhile)
         return
+    meanwhile()
     _pause.check()
     try:
         connection.exec_driver_sql(_EXCLUSIVE)

@@ -27,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from worker.database import copy
+from worker.database.last_write import LastStatement
 from worker.models import Base
 
 Columns = Mapping[str, TypeEngine[Any]]
@@ -99,10 +100,7 @@ def list_parameter(
         return {name: json.dumps(list(values))}
     # Sorted here, because the server would otherwise have to sort them.
     texts = list(map(str, sorted(values)))
-    joined = '","'.join(texts)
-    if "\\" in joined or joined.count('"') != 2 * max(0, len(texts) - 1):
-        return {name: array_literal(String(), texts)}
-    return {name: f'{{"{joined}"}}' if texts else "{}"}
+    return {name: array_literal(String(), texts)}
 
 
 def _instant(value: datetime) -> str:
@@ -114,7 +112,20 @@ def array_literal(type_: TypeEngine[Any], values: Sequence[Any]) -> str:
     """Return a PostgreSQL array as text: the driver would take longer than the server."""
     if isinstance(type_, Integer):
         return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"
+    if (quoted := _all_quoted(values)) is not None:
+        return quoted
     return f"{{{','.join(map(_quoted, values))}}}"
+
+
+def _all_quoted(texts: Sequence[Any]) -> str | None:
+    """Return an array of plain texts; None if some are missing, or need more than quotes."""
+    try:
+        joined = '","'.join(texts)
+    except TypeError:
+        return None
+    if not texts or "\\" in joined or joined.count('"') != 2 * (len(texts) - 1):
+        return None
+    return f'{{"{joined}"}}'
 
 
 def _quoted(value: Any) -> str:
@@ -166,6 +177,26 @@ def insert_rows(dialect: str, model: type[Base], names: tuple[str, ...]) -> Any:
     # Without a condition, SQLite would take `ON CONFLICT` for that of a join.
     rows = select(*wanted).where(true())
     return insert_into(dialect, model).from_select(list(columns), rows)
+
+
+def last_insert(
+    model: type[Base], names: tuple[str, ...], row: Sequence[Any]
+) -> LastStatement | None:
+    """Return the statement that inserts a row on PostgreSQL at the end of a transaction.
+
+    Pass JSON values as text. None if a value cannot be sent as it is.
+    """
+    values = [None if value is None else str(value).encode() for value in row]
+    if any(b"\0" in value for value in values if value is not None):
+        return None
+    return LastStatement(_insert_row(model, names), values)
+
+
+@cache
+def _insert_row(model: type[Base], names: tuple[str, ...]) -> bytes:
+    table, columns = model.__tablename__, ", ".join(names)
+    places = ", ".join(f"${number}" for number in range(1, len(names) + 1))
+    return f"INSERT INTO {table} ({columns}) VALUES ({places})".encode()  # noqa: S608 - our own names
 
 
 class RowsUpTo(NamedTuple):

@@ -94,11 +94,13 @@ def _copy_clean_results(
     none = r"\N" if action is Action.DROP else "[]"
     own = ("request_id", "student_sis_id", "student_id", *_CLEAN_COLUMNS[action])
     names = (*own, *(name for name in _SHARED if name not in own))
-    # The string of a Python list of integers is valid JSON.
+    # The string of a Python list of integers is valid JSON. Most often, all courses are unchanged.
     lines = (
-        f"{id_start}{position}\t{sis_id}\t{student}\t{courses}\t{same or none}\t{end}"
+        f"{id_start}{position}\t{sis_id}\t{student}\t{text}\t"
+        f"{text if same is courses else same or none}\t{end}"
         for sis_id, (position, student, _, courses), same in zip(
             sis_ids, requests, unchanged, strict=False
         )
+        for text in (str(courses),)
     )
     copy.copy_lines(connection, EnrollmentResult.__tablename__, names, lines)

@@ -1,5 +1,6 @@
 """Find the requests of a planned chunk that change nothing: most of a file repeats the last one."""
 
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -19,6 +20,7 @@ from worker.enrollment.shortcuts import (
 )
 from worker.enrollment.values import Times
 from worker.intervals.repository import find_newer_drops
+from worker.intervals.values import NewerDrops
 from worker.models import Pair
 from worker.repository import find_missing
 
@@ -29,40 +31,72 @@ class ConfirmingRequests(NamedTuple):
     requests: CleanRequests
     result: ShortcutResult
     """What the shortcut for clean requests makes of them; the others are its rest."""
+    drops: NewerDrops
+    """The drops that count later, of which none is about these requests."""
+
+
+class LookUp(NamedTuple):
+    """What was found in the real tables for a chunk that counts at a moment, for a data set."""
+
+    moment: datetime
+    data_set: int | None
+    confirming: ConfirmingRequests | None
+    """None if there may be no such requests."""
+
+
+def look_up(connection: Connection, chunk: Chunk, times: Times, data_set: int | None) -> LookUp:
+    """Look for requests of a chunk that only confirm enrollments, perhaps of a data set.
+
+    Nothing but the real tables is read, so any connection with the snapshot of the plan will do.
+    Call this for a plan that drops nothing by its requests. Raises DBAPIError.
+    """
+    nothing = LookUp(times.batch, data_set, None)
+    with real_tables(connection):
+        found = find_clean_requests(connection, chunk, (), times)
+        if found.action is not Action.ENROLL or not found.requests:
+            return nothing
+        drops = find_newer_drops(connection, times.batch)
+        if is_contradicted(connection, found, drops, times):
+            return nothing
+        changing = _changing(connection, found.requests, data_set)
+    return nothing._replace(confirming=_divide(found, changing, drops))
 
 
 def find_confirming(
-    connection: Connection, chunk: Chunk, times: Times, owner: Owner | None
+    connection: Connection,
+    chunk: Chunk,
+    times: Times,
+    owner: Owner | None,
+    ahead: LookUp | None = None,
 ) -> ConfirmingRequests | None:
     """Find the requests of a chunk that only confirm enrollments; None if it may have none.
 
     They are compared with the real tables, so nothing of them needs to be copied. Call this on the
     connection of a plan that drops nothing by its requests: then nothing that was planned before
-    can have changed the enrollments that are found. Raises DBAPIError.
+    can have changed the enrollments that are found. `ahead` is what was looked up before; it is
+    used if it was looked up for the same moment and data set. Raises DBAPIError.
     """
-    with real_tables(connection):
-        found = find_clean_requests(connection, chunk, (), times)
-        if found.action is not Action.ENROLL or not found.requests:
-            return None
-        drops = find_newer_drops(connection, times.batch)
-        if is_contradicted(connection, found, drops, times):
-            return None
-        changing = _changing(connection, found.requests, owner)
+    data_set = None if owner is None else owner.data_set
+    if ahead is None or (ahead.moment, ahead.data_set) != (times.batch, data_set):
+        ahead = look_up(connection, chunk, times, data_set)
+    found = ahead.confirming
     # When the data set was swept is planned, too.
-    if counts_too_early(connection, drops, times.batch, owner):
+    if found is None or counts_too_early(connection, found.drops, times.batch, owner):
         return None
-    return _divide(found, changing)
+    return found
 
 
-def _changing(connection: Connection, requests: CleanRequests, owner: Owner | None) -> set[Pair]:
+def _changing(connection: Connection, requests: CleanRequests, data_set: int | None) -> set[Pair]:
     """Return the pairs that are not enrolled, or that the data set of the chunk does not own."""
-    if owner is None:
+    if data_set is None:
         return set(find_missing(connection, requests.pairs))
-    new, foreign = find_new_and_foreign(connection, requests.pairs, owner.data_set)
+    new, foreign = find_new_and_foreign(connection, requests.pairs, data_set)
     return new.union(foreign)
 
 
-def _divide(found: FoundRequests, changing: set[Pair]) -> ConfirmingRequests | None:
+def _divide(
+    found: FoundRequests, changing: set[Pair], drops: NewerDrops
+) -> ConfirmingRequests | None:
     """Return the requests that change nothing, unless they are too few to be worth it."""
     confirming, others = found.requests.divide(changing)
     rest = sorted([*found.rest, *others])
@@ -70,7 +104,7 @@ def _divide(found: FoundRequests, changing: set[Pair]) -> ConfirmingRequests | N
         return None
     rows = len(confirming.courses)
     result = ShortcutResult(Action.ENROLL, len(confirming), rows, 0, rest)
-    return ConfirmingRequests(confirming, result)
+    return ConfirmingRequests(confirming, result, drops)
 
 
 MOST_OTHERS = 0.5

@@ -28,11 +28,13 @@ from sqlalchemy import (
 from producer.contract.chunks import courses_in_order, line_request_ids
 from producer.schemas import Action, ResultStatus
 from worker.database.clock import database_time, time_of
+from worker.database.last_write import LastStatement
 from worker.database.planning import stores_all_results
 from worker.database.sets import (
     ROW_CHARACTERS,
     add_rows,
     is_among,
+    last_insert,
     list_parameter,
     rows_up_to,
     select_among,
@@ -338,9 +340,24 @@ def _select_results_of_student(by_key: bool, before: bool) -> Any:  # noqa: FBT0
 
 def add_results(connection: Connection, results: Iterable[StoredResult]) -> None:
     """Store results. Raises IntegrityError if one of the requests has a result already."""
+    add_rows(connection, EnrollmentResult, _COLUMNS, _rows(connection, results))
+
+
+def add_result_last(
+    connection: Connection, results: Sequence[StoredResult]
+) -> LastStatement | None:
+    """Return the statement that stores a single result; None for several, or on SQLite."""
+    if connection.dialect.name != "postgresql" or len(results) != 1:
+        return None
+    rows = _rows(connection, results)
+    return last_insert(EnrollmentResult, _COLUMNS, rows[0]) if rows else None
+
+
+def _rows(connection: Connection, results: Iterable[StoredResult]) -> list[tuple[Any, ...]]:
+    """Return results as rows, with JSON as text; only those that are to be stored."""
     if not stores_all_results(connection):
         results = [result for result in results if result.fingerprint is not None]
-    rows = [
+    return [
         (
             *result[:5],
             # The string of a Python list of integers is valid JSON.
@@ -359,7 +376,6 @@ def add_results(connection: Connection, results: Iterable[StoredResult]) -> None
         )
         for result in results
     ]
-    add_rows(connection, EnrollmentResult, _COLUMNS, rows)
 
 
 def _superseded(result: StoredResult) -> str:

@@ -207,7 +207,8 @@ def decide_clean_requests(
     if clean.is_stored and unchanged:
         delete_results_of_chunk(connection, chunk.batch_id, chunk.number)
     if unchanged or not clean.is_stored:
-        same = _named_in(stored, unchanged)
+        changes_nothing = len(unchanged) == len(requests.courses)
+        same = _named_in(stored, unchanged, every=changes_nothing)
         add_clean_results(connection, action, stored, same, chunk, times)
     rows = len(requests.courses)
     changed = rows - len(unchanged)
@@ -274,6 +275,8 @@ def _divide(
     if not unchanged and are_short(requests):
         return (), pack_all(requests, count)
     listed = requests.by_student
+    if len(unchanged) == len(requests.courses):
+        return listed, pack([], count)
     is_fresh = [
         is_short(request) and unchanged.isdisjoint(_pairs_of(request)) for request in listed
     ]
@@ -385,8 +388,12 @@ def _drops(chunk: Chunk, clean: FoundRequests, moment: datetime) -> dict[Pair, D
     }
 
 
-def _named_in(requests: Sequence[CleanRequest], unchanged: Collection[Pair]) -> Iterable[list[int]]:
-    """Return, for each request, the courses whose pairs were not changed."""
+def _named_in(
+    requests: Sequence[CleanRequest], unchanged: Collection[Pair], *, every: bool
+) -> Iterable[list[int]]:
+    """Return, for each request, the courses whose pairs were not changed: perhaps all of them."""
     if not unchanged:
         return repeat([])
+    if every:
+        return map(itemgetter(3), requests)
     return [[c for c in courses if (key, c) in unchanged] for _, key, _, courses in requests]

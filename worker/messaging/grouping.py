@@ -10,7 +10,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from celery.worker.strategy import default
 
 from producer.contract.headers import MOMENT_HEADER
 from worker.messaging.consumer import cause_of, is_stopping
+from worker.messaging.pool_writes import write_at_once
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plain_text import first_line
 
@@ -115,6 +115,7 @@ class GroupingConsumer:
                 soft_timeout=self._task.soft_time_limit,
                 timeout=self._task.time_limit,
             )
+            write_at_once(self._consumer.pool, getattr(self._consumer, "hub", None))
         except Exception:  # For example arguments that are nested too deeply to be pickled.
             log.exception(
                 "A group of %s messages could not be sent to a pool process; each now runs alone",
@@ -162,10 +163,11 @@ class GroupingConsumer:
                 self._run_alone(request)
         else:
             # RabbitMQ's channel, which has no such method, does not wait for a reply.
-            together = getattr(group[0][0].message.channel, "acking_together", nullcontext)
-            with together():
-                for request, _ in group:
-                    request.on_success((0, None, 0.0))
+            collect_acks = getattr(group[0][0].message.channel, "collect_acks", None)
+            if collect_acks is not None:
+                collect_acks(len(group))
+            for request, _ in group:
+                request.on_success((0, None, 0.0))
         self._release(group)
 
     def _release(self, group: list[tuple[Any, QueuedRequest]]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from celery import states
@@ -50,7 +51,7 @@ class ResultBackend(RedisBackend):
         encoded = self._encoded_result(task_id, result, state, request)
         task = getattr(request, "task", None)
         is_answer = task is not None and TASK_QUEUES.get(task) in _ANSWERED
-        self._put([(task_id, encoded)], seconds=ANSWER_SECONDS if is_answer else None)
+        self._put(task_id, encoded, ANSWER_SECONDS if is_answer else None)
         return result
 
     def _encoded_result(self, task_id: str, result: Any, state: str, request: Any = None) -> Any:
@@ -62,48 +63,49 @@ class ResultBackend(RedisBackend):
                 raise EncodeError(OUT_OF_MEMORY) from None
             raise
 
-    def _put(
-        self,
-        encoded: Iterable[tuple[str, Any]],
-        forget: Sequence[str] = (),
-        before: Callable[[Pipeline], None] | None = None,
-        seconds: int | None = None,
-    ) -> None:
+    def _put(self, task_id: str, encoded: Any, seconds: int | None) -> None:
         # Celery's `set` would retry for half a minute; no work should wait that long for a result.
         with self.client.pipeline(transaction=False) as pipeline:
-            # Results come last: a client that has its result must not find an earlier state.
-            if before is not None:
-                before(pipeline)
-            others = len(pipeline)
-            if forget:
-                pipeline.unlink(*forget)
-            for task_id, value in encoded:
-                key = self.get_key_for_task(task_id)
-                pipeline.set(key, value, ex=self.expires if seconds is None else seconds)
-                pipeline.publish(key, value)
-            replies = pipeline.execute(raise_on_error=False)
-        errors = [(n, reply) for n, reply in enumerate(replies) if isinstance(reply, Exception)]
-        for number, error in errors:
-            if number >= others:
-                raise error
-        if errors:
-            log.warning("Redis stored the results, but refused to do more: %s", errors[0][1])
+            self._add_result(pipeline, task_id, encoded, seconds)
+            pipeline.execute()
+
+    def _add_result(self, pipeline: Pipeline, task_id: str, encoded: Any, seconds: Any) -> None:
+        key = self.get_key_for_task(task_id)
+        pipeline.set(key, encoded, ex=self.expires if seconds is None else seconds)
+        pipeline.publish(key, encoded)
+
+    def prepare_all(
+        self,
+        results: Iterable[tuple[str, Any]],
+        forget: Sequence[str],
+        before: Callable[[Pipeline], None],
+    ) -> Callable[[], None]:
+        """Return a function that stores results by task id, and removes the keys in `forget`.
+
+        It takes one round trip, in which what `before` adds comes first; if Redis refuses that, it
+        only logs a warning. It raises RedisError.
+        """
+        encoded = [
+            (task_id, self._encoded_result(task_id, r, states.SUCCESS)) for task_id, r in results
+        ]
+        pipeline = self.client.pipeline(transaction=False)
+        # Results come last: a client that has its result must not find an earlier state.
+        before(pipeline)
+        others = len(pipeline)
+        if forget:
+            pipeline.unlink(*forget)
+        for task_id, value in encoded:
+            self._add_result(pipeline, task_id, value, None)
+        return partial(_store, pipeline, others)
 
     def store_all(
         self,
         results: Iterable[tuple[str, Any]],
         forget: Sequence[str],
-        before: Callable[[Pipeline], None] | None = None,
+        before: Callable[[Pipeline], None] = lambda _: None,
     ) -> None:
-        """Store results by task id, and remove the keys in `forget`. Raises RedisError.
-
-        `before` may add commands that come first in the same round trip; if Redis refuses them,
-        this only logs a warning.
-        """
-        encoded = [
-            (task_id, self._encoded_result(task_id, r, states.SUCCESS)) for task_id, r in results
-        ]
-        self._put(encoded, forget, before)
+        """Do at once what `prepare_all` prepares. Raises RedisError."""
+        self.prepare_all(results, forget, before)()
 
     def store_refusal(self, task_id: str, why: str) -> None:
         """Store a message's refusal for its client. If Redis fails, this only logs a warning."""
@@ -116,3 +118,15 @@ class ResultBackend(RedisBackend):
                 "Redis did not store why a message was refused, so its client only waits: %s",
                 error,
             )
+
+
+def _store(pipeline: Pipeline, others: int) -> None:
+    """Send what was prepared. Raises RedisError unless only some of the others are refused."""
+    with pipeline:
+        replies = pipeline.execute(raise_on_error=False)
+    errors = [(n, reply) for n, reply in enumerate(replies) if isinstance(reply, Exception)]
+    for number, error in errors:
+        if number >= others:
+            raise error
+    if errors:
+        log.warning("Redis stored the results, but refused to do more: %s", errors[0][1])

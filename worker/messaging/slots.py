@@ -5,8 +5,7 @@ A slot is a Redis list for one message; `worker.messaging.transport` explains wh
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -41,7 +40,8 @@ class QoS(virtual.QoS):
         self._pending_acks: deque[tuple[str, bool]] = deque()
         self._abandoned: list[str] = []
         self._raised: dict[str, int] = {}
-        self._acked_together: list[str] | None = None
+        self._to_collect = 0
+        self._collected: list[str] = []
 
     def has_room(self, queue: str) -> bool:
         """Return whether the worker may hold one more message of this queue.
@@ -56,6 +56,10 @@ class QoS(virtual.QoS):
         if not self.prefetch_count:
             limit = SLOTS // 2
         return len(self._held[queue]) < min(limit, SLOTS // 2)
+
+    def count_held(self, queue: str) -> int:
+        """Return how many messages of this queue the worker holds."""
+        return len(self._held[queue])
 
     def note_raised(self, queue: str, messages: int) -> None:
         """Note by how many messages held for grouping the limit is raised for this queue alone.
@@ -103,21 +107,22 @@ class QoS(virtual.QoS):
         if slot not in self._queues:
             return
         self._held[self._queues[slot]].discard(slot)
-        if self._acked_together is not None and not requeue:
-            self._acked_together.append(slot)
+        if requeue or not self._to_collect:
+            self._settle([slot], requeue=requeue)
             return
-        self._settle([slot], requeue=requeue)
+        self._collected.append(slot)
+        self._to_collect -= 1
+        if not self._to_collect:
+            slots, self._collected = self._collected, []
+            self._settle(slots, requeue=False)
 
-    @contextmanager
-    def acking_together(self) -> Iterator[None]:
-        """Acknowledge at the end of the block, in one command, what is acknowledged in it."""
-        self._acked_together = []
-        try:
-            yield
-        finally:
-            slots, self._acked_together = self._acked_together, None
-            if slots:
-                self._settle(slots, requeue=False)
+    def collect_acks(self, messages: int) -> None:
+        """Send the next acknowledgements, this many, in one command.
+
+        Celery acknowledges a message only when its event loop turns again. What has been collected
+        by the next heartbeat is acknowledged then, even if some of them never come.
+        """
+        self._to_collect += messages
 
     def _settle(self, slots: Sequence[str], *, requeue: bool) -> None:
         try:
@@ -153,6 +158,8 @@ class QoS(virtual.QoS):
 
         Raises RedisError.
         """
+        self._pending_acks.extend((slot, False) for slot in self._collected)
+        self._to_collect, self._collected = 0, []
         for _ in range(len(self._pending_acks)):
             slot, requeue = self._pending_acks[0]
             self._acknowledge(slot, requeue=requeue)

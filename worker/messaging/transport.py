@@ -12,17 +12,18 @@ names.
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
+from itertools import repeat
 from queue import Empty
 from socket import gethostname
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from uuid import uuid4
 
-from kombu.transport import redis, virtual
+from kombu.transport import redis
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -30,9 +31,10 @@ from producer.contract import redis_channel
 from producer.contract.keys import KNOWS_DROPS, Keys, count_waiting
 from producer.contract.redis_errors import REFUSALS
 from producer.contract.routing import Queue
-from worker.messaging.envelope import MalformedMessage, open_envelope
 from worker.messaging.piecewise import PiecewiseChannel, keep_alive
 from worker.messaging.slots import MOVE, SLOTS, QoS
+from worker.messaging.taken import Message, TakenMessage
+from worker.messaging.taking import Command, count_at_once, take_several
 
 log = logging.getLogger(__name__)
 
@@ -57,38 +59,6 @@ _ABOUT = f"{version('enrollment-worker')} {gethostname()} {KNOWS_DROPS}"
 _PRIORITIES = _SCRIPTS.joinpath("priorities.lua").read_text(encoding="ascii")
 
 
-class TakenMessage(NamedTuple):
-    """A message as it was in the queue, or its `Beginning`, and the slot that it is in now."""
-
-    raw: bytes
-    slot: str
-    queue: str
-
-
-class Message(virtual.Message):
-    """A message with a checked envelope; `fault` says why it is malformed, or is None."""
-
-    def __init__(
-        self, payload: TakenMessage | dict[str, Any], channel: Any = None, **options: Any
-    ) -> None:
-        self.raw: bytes | None = None
-        self.fault: str | None = None
-        if not isinstance(payload, TakenMessage):
-            # A broadcast, such as Celery's events, which does not come from a queue.
-            super().__init__(payload, channel=channel, **options)
-            return
-        self.raw = payload.raw
-        try:
-            envelope = open_envelope(payload.raw)
-        except MalformedMessage as error:
-            self.fault, envelope = str(error), {"headers": {}, "properties": {}}
-        # Replace what the client claims about the delivery with the queue that it really came from.
-        delivery = {"exchange": "", "routing_key": payload.queue}
-        properties = {"delivery_tag": payload.slot, "delivery_info": delivery}
-        envelope = {**envelope, "properties": {**envelope["properties"], **properties}}
-        super().__init__(envelope, channel=channel, **options)
-
-
 class QueueReceiver(PiecewiseChannel):
     """The connection that waits for one queue: BLMOVE accepts only one source."""
 
@@ -98,8 +68,13 @@ class QueueReceiver(PiecewiseChannel):
     def __init__(self, channel: "Channel", queue: str) -> None:
         self._channel = channel
         self._queue = queue
-        self._slot: str | None = None
-        self._sent = False
+        self._slots: list[str] = []
+        """Reserved slots; the first ones are those of the command that waits for its reply."""
+        self._sent = 0
+        """For how many slots this command is; 0 if there is none."""
+        self._is_drained = True
+        """Whether the last command found fewer messages than it could take."""
+        self._may_take_several = True
         self._full = False
         self._not_before = 0.0
         super().__init__(channel.connection)
@@ -126,27 +101,40 @@ class QueueReceiver(PiecewiseChannel):
         except REFUSALS as error:
             self._refused(error)
             return
-        if self._sent and self._slot is not None:
-            self._channel.qos.abandon_slot(self._slot)
-            self._slot = None
-        if self._slot is None:
-            self._slot = self._channel.qos.reserve(self._queue)
-        move = (self._channel.keys.queue(self._queue), self._slot, "RIGHT", "LEFT")
-        blocking = ("BLMOVE", *move, self.brpop_timeout)
-        command = ("EVAL", MOVE, 2, *move) if self._full else blocking
+        self._abandon_sent()
+        command = self._next_command()
         self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()
-        self._sent = True
         self.client.connection.send_command(*command)
         keep_alive(self.client.connection, self._channel.stay_alive)
+
+    def _next_command(self) -> Command:
+        """Reserve slots, and return the command that moves messages into them."""
+        qos, key = self._channel.qos, self._channel.keys.queue(self._queue)
+        at_once = count_at_once(self._queue, qos.count_held(self._queue))
+        alone = self._is_drained or self._full or not self._may_take_several
+        self._sent = 1 if alone else at_once
+        while len(self._slots) < self._sent:
+            self._slots.append(qos.reserve(self._queue))
+        if self._sent > 1:
+            return take_several(key, self._slots[: self._sent], self._queue)
+        move = (key, self._slots[0], "RIGHT", "LEFT")
+        return ("EVAL", MOVE, 2, *move) if self._full else ("BLMOVE", *move, self.brpop_timeout)
+
+    def _abandon_sent(self) -> None:
+        """Retire the slots of a command without a reply: messages may still arrive in them."""
+        for slot in self._slots[: self._sent]:
+            self._channel.qos.abandon_slot(slot)
+        del self._slots[: self._sent]
+        self._sent = 0
 
     def _brpop_read(self, **options: Any) -> bool:
         connection = self.client.connection
         try:
-            raw = self.client.parse_response(connection, "BLMOVE", **options)
+            reply = self.client.parse_response(connection, "BLMOVE", **options)
         except REFUSALS as error:
-            self._sent = False
-            self._refused(error)
+            several, self._sent = self._sent > 1, 0
+            self._refused(error, several=several)
             raise Empty from error
         except self.connection_errors:
             connection.disconnect()
@@ -154,19 +142,40 @@ class QueueReceiver(PiecewiseChannel):
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
-        self._sent = False
-        if raw is None:
+        messages = reply if isinstance(reply, list) else [] if reply is None else [reply]
+        self._is_drained = len(messages) < self._sent
+        self._sent = 0
+        if not messages:
             self._wait_for_room()
             connection.leave_if_due()
             raise Empty
-        taken = TakenMessage(raw, self._slot or "", self._queue)
-        self._slot = None
         self._full = False
-        self.connection._deliver(taken, self._queue)  # noqa: SLF001 - kombu's
+        self._deliver(messages)
         return True
 
-    def _refused(self, error: RedisError) -> None:
-        """Log that Redis refuses (full, read-only or forbidden), and decide how to try again."""
+    def _deliver(self, messages: Sequence[bytes]) -> None:
+        """Deliver what is in the first slots; if a message cannot be, requeue those after it."""
+        slots, self._slots = self._slots[: len(messages)], self._slots[len(messages) :]
+        taken = deque(map(TakenMessage, messages, slots, repeat(self._queue)))
+        try:
+            while taken:
+                self.connection._deliver(taken.popleft(), self._queue)  # noqa: SLF001 - kombu's
+        finally:
+            for message in taken:
+                self._channel.qos.abandon_slot(message.slot)
+
+    def _refused(self, error: RedisError, *, several: bool = False) -> None:
+        """Log that Redis refuses (full, read-only or forbidden), and decide how to try again.
+
+        If it refuses several messages, for example because its rules are those of an older version,
+        this connection takes them one by one.
+        """
+        if several:
+            self._may_take_several = False
+            self._channel.warn_throttled(
+                f"Redis hands out messages from {self._queue} one by one", error
+            )
+            return
         self._channel.warn_throttled(
             f"Redis refuses to hand out messages from {self._queue}", error
         )
@@ -188,9 +197,7 @@ class QueueReceiver(PiecewiseChannel):
     def close(self) -> None:
         """Close without waiting for a reply; the channel requeues a message that still arrives."""
         self._in_poll = None
-        if self._slot is not None and self._sent:
-            self._channel.qos.abandon_slot(self._slot)
-            self._slot = None
+        self._abandon_sent()
         super().close()
 
 
@@ -301,10 +308,9 @@ class Channel(PiecewiseChannel):
             if queue != Queue.LOOKUPS:
                 receiver.pause(seconds)
 
-    def acking_together(self) -> AbstractContextManager[None]:
-        """Acknowledge at the end of the block, in one command, what is acknowledged in it."""
-        together: AbstractContextManager[None] = self.qos.acking_together()
-        return together
+    def collect_acks(self, messages: int) -> None:
+        """Send the next acknowledgements, this many, in one command."""
+        self.qos.collect_acks(messages)
 
     def note_raised(self, queue: str, messages: int) -> None:
         """Note by how many messages the prefetch limit is raised for this queue alone."""

@@ -113,10 +113,12 @@ def _of_held(work: PlanWork, holder: Holder) -> None:
 
 
 def _expire(holder: Holder, after: timedelta, because: str) -> None:
-    detail = (
-        f"It expired because {because} within {after.days} days. Submit the file again under"
-        " another batch id if it is still to be applied."
+    again = (
+        "Submit the newest file under another batch id."
+        if holder.plan.request["snapshot"]
+        else "Submit the file again under another batch id if it is still needed."
     )
+    detail = f"It expired because {because} within {after.days} days. {again}"
     holder.do(lambda connection: holder.finish(connection, PlanState.DISCARDED, detail=detail))
 
 

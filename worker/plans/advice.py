@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState, Reason
 from producer.contract.printable import shell_word
 from worker.batches.members.arrival import advice_on_missing
+from worker.plans.poison import way_out
 from worker.plans.times import MANY_ATTEMPTS
 
 _LOST = (
     "Workers have begun to make the plan {} times and did not come to an end. If they run out of"
-    " memory, the operator gives them more. If a record kills them, discard the plan and submit the"
-    " file without a plan: then the record alone becomes a dead letter."
+    " memory, the operator gives them more. If a record kills them, the operator discards the plan"
+    " (`enroll discard {}`). {}"
 )
 
 
@@ -30,7 +32,8 @@ def advice_on(
             ).strip()
         case PlanState.STAGED:
             if plan.attempts > MANY_ATTEMPTS and plan.detail is None:
-                return _LOST.format(plan.attempts)
+                request = PlanRequest.model_validate(plan.request, extra="ignore")
+                return _LOST.format(plan.attempts, shell_word(plan.id), way_out(request))
             waits = plan.detail and f"The plan could not be made yet: {plan.detail}"
             return advice_on_missing(members, now) or waits
         case PlanState.DISCARDED:

@@ -19,6 +19,7 @@ from worker.database.temporary_tables import TablesRewritten
 from worker.moments import Clock
 from worker.plans.applying import origin_of, texts_of
 from worker.plans.deaths import Deaths
+from worker.plans.heartbeat import beating
 from worker.plans.holder import Holder
 from worker.plans.repository import LeaseLost, find_ongoing_snapshot
 from worker.plans.snapshot_rules import problem_of_age, problem_of_data_set
@@ -51,23 +52,27 @@ def plan_chunks(
     if blocked:
         _wait(holder)
         return
-    if request.snapshot and (problem := _problem(holder.plan, data_set)) is not None:
-        holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
-        return
     deaths = Deaths.of(holder.plan)
-    if (problem := deaths.problem()) is not None:
+    problem = _problem(holder.plan, data_set) if request.snapshot else None
+    if (problem := problem or deaths.problem(request)) is not None:
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
         return
-    plan = PlanInput(
-        holder.plan.id,
-        request,
-        holder.plan.moment,
-        [_batch(database, holder, member, deaths) for member in members],
-        data_set and data_set.id,
-    )
+    batches = [_batch(database, holder, member, deaths) for member in members]
+    own, moment = data_set and data_set.id, holder.plan.moment
+    # Once a worker was lost, the chunk that is planned is the one that the next may die of.
+    reads_ahead = not holder.plan.attempts
+    plan = PlanInput(holder.plan.id, request, moment, batches, own, reads_ahead)
     conclude = partial(_conclude, holder=holder, request=request, data_set=data_set, expiry=expiry)
     try:
-        make_plan(database, plan, conclude, on_chunk=holder.renew, clock=clock)
+        with beating(holder) as stop_beating:
+            make_plan(
+                database,
+                plan,
+                conclude,
+                on_chunk=holder.renew,
+                before_report=stop_beating,
+                clock=clock,
+            )
     except PlanRefused as error:
         detail = f"The plan could not be made: {error}"
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=detail))

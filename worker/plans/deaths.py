@@ -7,7 +7,9 @@ chunk they are at. Knows no SQL.
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from producer.contract.plan_requests import PlanRequest
 from worker.plans.holder import Holder
+from worker.plans.poison import way_out
 
 MAX_DEATHS: Final = 3
 """So many workers may be lost at one place in a row, besides the first one, which stored none."""
@@ -34,7 +36,7 @@ class Deaths(NamedTuple):
         place, before = _place(stored["at"]), _place(stored["died_at"])
         return cls(place, (stored["deaths"] if place == before else 0) + 1)
 
-    def problem(self) -> str | None:
+    def problem(self, request: PlanRequest) -> str | None:
         """Return why the plan is given up, for the submitter; None if it is not."""
         if self.place is None or self.workers < MAX_DEATHS:
             return None
@@ -49,8 +51,7 @@ class Deaths(NamedTuple):
         return (
             f"The plan could not be made: {self.workers + 1} workers were lost, the last"
             f" {self.workers} of them at chunk {number} of the batch {batch_id}. A record in it"
-            " probably kills the worker. Submit the file without a plan: then the record alone is"
-            " refused and becomes a dead letter. Nothing of it was applied."
+            f" probably kills the worker. {way_out(request)} Nothing of it was applied."
         )
 
     def watch(self, holder: Holder, batch_id: str, texts: Iterable[str]) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """Hold a plan while this process works on it, and change its state only while it does."""
 
+import math
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,7 +12,7 @@ from sqlalchemy import Connection
 from producer.contract.plans import PlanState
 from worker.database.engine import Database, transaction
 from worker.moments import Clock
-from worker.plans.repository import Lease, change, claim_due, find_due, finish, time_now
+from worker.plans.repository import Lease, LeaseLost, change, claim_due, find_due, finish, time_now
 from worker.plans.times import LEASE, MANY_ATTEMPTS, PLANNING_LEASE, RENEW, pause_after
 
 T = TypeVar("T")
@@ -26,21 +28,39 @@ class Holder:
         self._database = database
         self._lease = lease
         self._clock = clock
-        self._renewed = time.monotonic()
+        self._guard = threading.RLock()
+        """Held while the lease changes, or is compared with that in the database."""
+        self._renewed = self._active = time.monotonic()
         self.plan: Any = lease.plan
 
     def renew(self) -> None:
         """Hold the plan for longer, unless that was done just now."""
-        if time.monotonic() - self._renewed < RENEW.total_seconds():
-            return
-        self._renewed = time.monotonic()
+        self._active = time.monotonic()
+        self._renew(RENEW)
 
+    def beat(self) -> None:
+        """Hold the plan for longer, from another thread than the one that works on it."""
+        try:
+            self._renew(timedelta(0))
+        except LeaseLost:
+            self._renewed = -math.inf  # So the next `renew` finds out as well.
+            raise
+
+    def seconds_without_progress(self) -> float:
+        """Return how long ago the work last called `renew`."""
+        return time.monotonic() - self._active
+
+    def _renew(self, after: timedelta) -> None:
         def put_off(connection: Connection) -> datetime:
             until = time_now(connection, self._clock) + lease_of(self.plan)
             change(connection, self._lease, due_at=until)
             return until
 
-        self._lease = self._lease._replace(due_at=transaction(self._database, put_off))
+        with self._guard:
+            if time.monotonic() - self._renewed < after.total_seconds():
+                return
+            self._renewed = time.monotonic()
+            self._lease = self._lease._replace(due_at=transaction(self._database, put_off))
 
     def change(self, connection: Connection, **values: Any) -> None:
         """Change the plan in an open transaction, and count attempts from 0 again."""
@@ -62,7 +82,8 @@ class Holder:
 
     def do(self, work: Callable[[Connection], T]) -> T:
         """Run work in a transaction."""
-        return transaction(self._database, work)
+        with self._guard:
+            return transaction(self._database, work)
 
     def go_on(self) -> None:
         """Give the plan back after a part of the work: any worker may go on at once."""

@@ -78,6 +78,6 @@ def problem_of_age(name: str, moment: datetime, swept_at: datetime | None) -> st
         return None
     return (
         f"The snapshot counts at {moment_text(moment)}, and a newer one of the data set {name}, of"
-        f" {moment_text(swept_at)}, has already been applied or has begun to be. Submit the newest"
-        " file."
+        f" {moment_text(swept_at)}, has already been applied, or is being applied. Submit the"
+        " newest file."
     )

@@ -105,6 +105,8 @@ def _stage(connection: Connection, new: Delivered, expiry: Expiry, clock: Clock)
             f" {data_set}; all chunks of a submission name the same one"
         )
     if request.snapshot and (problem := _problem(connection, new, reading)) is not None:
+        came = {"staged_at": now} | _first_facts(member, new, reading)
+        update_member(connection, new.chunk.batch_id, came)
         values = finish(connection, plan, PlanState.DISCARDED, now, detail=problem)
         update_plan(connection, plan.id, values | {"data_set_name": data_set})
         return Staging(is_stored=False)
@@ -239,11 +241,9 @@ def _store(
         counts_rows = chunk.before.rows > 0 or chunk.number == 0
         through = chunk.before.rows + tally.rows if counts_rows else None
         grown |= {"chunks": chunk.number + 1, "rows_through": through}
-    moment = member.moment or moment_of_message(new.origin.moment, reading)
-    if member.moment is None:
-        grown |= new.origin._asdict() | {"moment": moment}
-        grown |= {"columns": chunk.columns, "form": form_of(chunk)}
-    update_member(connection, chunk.batch_id, grown)
+    first = _first_facts(member, new, reading)
+    moment = member.moment or first["moment"]
+    update_member(connection, chunk.batch_id, grown | first)
     is_complete = all_chunks_arrived(find_members(connection, plan.id))
     values: dict[str, Any] = {"due_at": now if is_complete else now + expiry.staged}
     if chunk.data_set is not None:
@@ -252,3 +252,12 @@ def _store(
         values |= {"moment": moment, "file_name": member.file_name or new.origin.file_name}
     update_plan(connection, plan.id, values)
     return Staging(is_stored=True, is_complete=is_complete)
+
+
+def _first_facts(member: Any, new: Delivered, reading: Reading) -> dict[str, Any]:
+    """Return what the first chunk of a batch says about all of it; nothing for the others."""
+    if member.moment is not None:
+        return {}
+    moment = moment_of_message(new.origin.moment, reading)
+    file = {"columns": new.chunk.columns, "form": form_of(new.chunk)}
+    return new.origin._asdict() | {"moment": moment} | file

@@ -50,7 +50,7 @@ def _start_snapshot(connection: Connection, holder: Holder) -> None:
     for older in find_waiting_snapshots(connection, plan.data_set, plan.moment):
         detail = (
             f"A newer snapshot of the data set {plan.data_set_name}, the plan {plan.id}, has"
-            " already been applied or has begun to be. Nothing of this one was applied."
+            " already been applied, or is being applied. Nothing of this one was applied."
         )
         now = holder.now(connection)
         values = finish(connection, older, PlanState.DISCARDED, now, detail=detail)

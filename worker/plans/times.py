@@ -6,11 +6,14 @@ from typing import Final, NamedTuple
 LEASE: Final = timedelta(seconds=60)
 """How long a worker holds a plan. It renews this while it works; a chunk takes less time."""
 
-PLANNING_LEASE: Final = timedelta(seconds=150)
-"""How long a worker holds a plan that it makes: longer than a statement may take on PostgreSQL
-(`worker.database.engine.SETTINGS`), because it cannot renew this while one runs."""
+PLANNING_LEASE: Final = timedelta(seconds=25)
+"""How long a worker holds a plan that it makes. A thread renews this (`worker.plans.heartbeat`)."""
 
-RENEW: Final = timedelta(seconds=15)
+STUCK: Final = timedelta(seconds=150)
+"""After this time without progress, the thread ends, so that another worker makes the plan. It is
+longer than a statement may take on PostgreSQL (`worker.database.engine.SETTINGS`)."""
+
+RENEW: Final = timedelta(seconds=5)
 """How long a worker works before it renews its lease."""
 
 BLOCKED: Final = timedelta(seconds=5)

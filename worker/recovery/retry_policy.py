@@ -94,6 +94,19 @@ class RetryPolicy:
             own_limit = min(limit, ANSWERED_OUTAGE_WAIT) if answered else limit
             return (state.seconds_since_start or 0) >= own_limit
 
+        failure: BaseException | None = None
+
+        def once_more() -> T:
+            nonlocal failure
+            if (first := failure) is not None:
+                failure = None
+                raise first
+            return work()
+
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 - raised again below, perhaps after a wait
+            failure = error
         retrying = Retrying(
             retry=retry_if_exception(self._may_pass),
             wait=wait_exponential(multiplier=0.1, max=10),
@@ -101,7 +114,7 @@ class RetryPolicy:
             before_sleep=before_sleep,
             reraise=True,
         )
-        return retrying(work)
+        return retrying(once_more)
 
     def _may_pass(self, error: BaseException) -> bool:
         """Return whether to repeat the work soon; if connections are stale, close them."""

@@ -50,7 +50,8 @@ def plan_absence(
         owned_before=sum(owned.values()),
         absent=AbsentRows(absent=sum(counts.values()), **counts),
         losses=tuple(find_losses(connection, owned)),
-        named=count_named(connection),
+        # Counting them takes long, and nothing depends on it if the data set owns all that exist.
+        named=count_named(connection) if not_owned or others else 0,
         not_owned=not_owned,
         others=tuple(others),
         doubts=count_doubts(connection),

@@ -80,7 +80,9 @@ def _of_snapshot(
     if drops >= 2 and _exceeds(drops, owned, most):  # noqa: PLR2004 - a single one is no pattern
         yield _reason(
             HoldReason.MOST_DROPS,
-            f"It would drop {_enrollments(drops)} {_share(drops, owned)}. {_CHECK}",
+            f"It would drop most of its data set: {drops:,} of {_enrollments(owned)}. Check that"
+            " the file is complete, of the right term, and uses the same ids as before. If it is"
+            " right, approve the plan; if not, discard it.",
         )
     yield from _of_courses(rules, absence)
     if rules.no_enrollments and not batch.books.enrolled + batch.books.already_enrolled:
@@ -154,14 +156,27 @@ def _of_refused_lines(rules: HoldRules, absence: Absence) -> _Found:
     drops = absence.absent.dropped
     if not rules.refused_lines or not drops or not half + nothing:
         return
-    lines = "1 refused line" if half + nothing == 1 else f"{half + nothing:,} refused lines"
-    counts = {"only the student or only the course is": half, "neither is": nothing}
-    known = ", and ".join(f"{what} known in {count:,}" for what, count in counts.items() if count)
     yield _reason(
         HoldReason.REFUSED_LINES,
-        f"{lines} may be about enrollments that would be dropped ({_enrollments(drops)} in all):"
-        f" {known}. Correct what is refused, discard the plan and submit the file again; or approve"
-        " the plan if no such line is about an enrollment to be dropped.",
+        f"{_lines(half + nothing)} may be about enrollments that would be dropped ({drops:,} in"
+        f" all): {_recognized(half, nothing)}. Correct the file, discard the plan, and submit the"
+        " file again; or approve the plan if no refused line is about an enrollment to be dropped.",
+    )
+
+
+def _lines(count: int) -> str:
+    return "1 refused line" if count == 1 else f"{count:,} refused lines"
+
+
+def _recognized(half: int, nothing: int) -> str:
+    """Return what is known of the refused lines, as a clause."""
+    if not nothing:
+        return "the roster has only the student or only the course"
+    if not half:
+        return "the roster has neither the student nor the course"
+    return (
+        f"for {half:,} of them, the roster has only the student or only the course, and for"
+        f" {nothing:,}, neither"
     )
 
 

@@ -98,15 +98,17 @@ def recognize(
             pairs.update((keys[0], course) for course in known)
             doubts.update((keys[0], None) for course in named if course is None)
         else:
-            doubts.update(_doubts(each, keys, named))
+            doubts.update(_doubts(each, keys, courses))
     return NamedPairs(pairs, doubts)
 
 
-def _doubts(wanted: Wanted, keys: list[int], named: list[int | None]) -> set[Doubt]:
-    """Return what is recognized of a refused request or line."""
+def _doubts(wanted: Wanted, keys: list[int], courses: Mapping[Any, int]) -> Iterable[Doubt]:
+    """Return what is recognized of each row of a refused request, or of a line."""
+    named = [courses.get(i) for i in dict.fromkeys(wanted.courses)]
+    if wanted.students != wanted.courses:
+        student = keys[0] if keys else None
+        return [(student, course) for course in named or [None]]
+    # Every cell of a line that could not be read may be the student; the others are no courses.
     students: list[int | None] = [*keys] or [None]
-    # In a line that could not be read, the other cells are no courses.
-    courses = (
-        [key for key in named if key is not None] if wanted.students == wanted.courses else named
-    )
-    return {(student, course) for student in students for course in courses or [None]}
+    known: list[int | None] = [key for key in named if key is not None]
+    return {(student, course) for student in students for course in known or [None]}

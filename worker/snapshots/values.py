@@ -75,7 +75,8 @@ class Absence(NamedTuple):
     losses: tuple[CourseLoss, ...] = ()
     """All courses with planned drops, the one with the most first."""
     named: int = 0
-    """The enrollments that the file names, each once."""
+    """The enrollments that the file names, each once; not counted, and 0, if all of them that exist
+    belong to the data set."""
     not_owned: int = 0
     """Those of them that exist and belong to no data set."""
     others: tuple[OtherOwner, ...] = ()

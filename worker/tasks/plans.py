@@ -6,11 +6,12 @@ from typing import Any
 from celery import Celery
 
 from producer.contract.lookup_arguments import DECISION, LIMIT, PAIR_CURSOR, TEXT
-from producer.contract.plans import PlanStatus
+from producer.contract.plans import PlanState, PlanStatus
 from producer.contract.routing import TaskName
 from producer.fields import MAX_LOOKUP
+from worker.batches.status import batch_statuses
 from worker.plans.decisions import DecisionRefused, decide
-from worker.plans.reports.lookups import plan_status, planned_drops
+from worker.plans.reports.lookups import before_first_chunk, plan_status, planned_drops
 from worker.tasks.asking import answered, checked, registering
 from worker.tasks.services import Services
 
@@ -29,7 +30,7 @@ def register_plans(app: Celery, services: Services) -> None:
     @lookup(name=TaskName.PLAN.value)
     def plan(plan_id: Any) -> Any:
         checked_id = checked(TEXT, plan_id, "plan_id")
-        return answer(lambda: plan_status(database, checked_id, clock=clock))
+        return answer(lambda: _status(services, checked_id))
 
     @lookup(name=TaskName.PLANNED_DROPS.value)
     def drops(plan_id: Any, *, after: Any = None, limit: Any = MAX_LOOKUP) -> Any:
@@ -55,3 +56,24 @@ def register_plans(app: Celery, services: Services) -> None:
         status = answer(do)
         services.plans_due.set()
         return status
+
+
+def _status(services: Services, plan_id: str) -> PlanStatus:
+    """Return the status of a plan, of which every chunk may still wait in the queue."""
+    status = plan_status(services.database, plan_id, clock=services.clock)
+    if status.state is not PlanState.UNKNOWN:
+        return status
+    ids = [plan_id]
+    if not (marks := services.marks.of_batches(ids)):
+        return status
+    (batch,) = batch_statuses(
+        services.database,
+        ids,
+        marks,
+        outage=services.marks.outage(),
+        waiting=services.backlog.waiting_chunks(ids, marks),
+        clock=services.clock,
+        refusals=False,
+        with_files=False,
+    )
+    return before_first_chunk(status, batch)

@@ -2,16 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery
 from redis.client import Pipeline
+from sqlalchemy.exc import DBAPIError
 
 from producer.contract.headers import moment_in
 from producer.contract.routing import TaskName
 from producer.schemas import StudentEnrollmentResponse
+from worker.database.engine import nothing
 from worker.enrollment.incoming import IncomingRequest, read_request
 from worker.enrollment.results import to_response
 from worker.enrollment.rules import Decisions
@@ -20,16 +23,57 @@ from worker.messaging.grouping import QueuedRequest
 from worker.messaging.signals import sending_signals
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.recovery.isolate import give_up_request, isolate_request
-from worker.service import add_enrollments
+from worker.service import Overlap, add_enrollments
 from worker.tasks.services import ServicedTask, Services
 
 log = logging.getLogger(__name__)
 
-HandOver = Callable[[list[tuple[str, Any]], list[StudentEnrollmentResponse]], object]
-"""Send clients the results they wait for, by task id, and remove the marks of their requests.
+HandOver = Callable[[], object]
+"""Send clients the results they wait for, and remove the marks of their requests."""
 
-The second argument are the results that are stored, to be copied for those who ask later.
-"""
+
+class Responses(NamedTuple):
+    """What became of some requests, in the two forms in which it is sent."""
+
+    results: Sequence[tuple[str, Any]]
+    """What clients wait for, by task id."""
+    stored: Sequence[StudentEnrollmentResponse]
+    """The results that are stored, to be copied for those who ask later."""
+
+
+class FailedBefore(Exception):
+    """One of the requests of a group has already failed or killed its worker too often."""
+
+
+class BeginningOnce:
+    """Records once that a group of requests begins, before anything depends on what is in them.
+
+    `begin` returns the most attempts of any, divided by the limit, and the generation of cached
+    results. A call raises FailedBefore if there was such an attempt.
+    """
+
+    def __init__(self, begin: Callable[[], tuple[int, str | None]]) -> None:
+        self._begin = begin
+        self._attempts: int | None = None
+        self.generation: str | None = None
+
+    def __call__(self) -> None:
+        """Record it, unless that was done. Raises FailedBefore."""
+        if self._attempts is None:
+            self._attempts, self.generation = self._begin()
+        if self._attempts:
+            raise FailedBefore
+
+    def in_any_case(self, work: Callable[[], Decisions]) -> Decisions:
+        """Do work that calls this; record the beginning also if the database lets no work begin.
+
+        Raises FailedBefore, and what the work raises.
+        """
+        try:
+            return work()
+        except DBAPIError:
+            self()
+            raise
 
 
 class EnrollTask(ServicedTask):
@@ -46,33 +90,38 @@ class EnrollTask(ServicedTask):
         services = self.services
         task_ids = [message.task_id for message in queued]
         requests = self.read(queued)
-
-        def together(requests: Sequence[IncomingRequest]) -> Decisions:
-            add = partial(add_enrollments, services.database, clock=services.clock)
-            return services.retry_policy.or_requeue(lambda: add(requests))
-
-        attempts, generation = self.begin(task_ids, requests)
-        if attempts:
-            services.attempts.end(task_ids, done=False)
-            return True
+        begin = BeginningOnce(partial(self.begin, task_ids, requests))
         done = ended = False
+
+        def together(prepare: Callable[[Decisions], object]) -> Decisions:
+            overlap = Overlap(begin, prepare)
+            add = partial(add_enrollments, clock=services.clock, overlap=overlap)
+            return services.retry_policy.or_requeue(
+                lambda: begin.in_any_case(lambda: add(services.database, requests))
+            )
+
         try:
             with sending_signals(self, queued) as sent:
 
-                def hand_over(
-                    decided: list[tuple[str, Any]], stored: list[StudentEnrollmentResponse]
-                ) -> None:
-                    nonlocal ended
-                    sent.update(decided)
-                    copy = partial(services.cached.add_results, generation=generation)
-                    marks = self.marks_of(requests)
-                    self.store(decided, marks, partial(copy, results=stored), task_ids)
-                    ended = services.one_redis
+                def prepare(responses: Responses) -> HandOver:
+                    copy = partial(services.cached.add_results, generation=begin.generation)
+                    copy = partial(copy, results=responses.stored)
+                    store = self.prepare_to_store(responses.results, requests, copy, task_ids)
 
-                self.decide(queued, requests, together, hand_over)
+                    def hand_over() -> None:
+                        nonlocal ended
+                        sent.update(responses.results)
+                        store()
+                        ended = services.one_redis
+
+                    return hand_over
+
+                self.decide(queued, together, prepare)
             done = True
         except DatabaseUnavailable:
             raise
+        except FailedBefore:
+            log.debug("Each of %s requests runs alone, because one has failed before", len(queued))
         except Exception as error:  # noqa: BLE001 - each request runs alone and raises its own
             log.warning(
                 "A group of %s requests failed (%s); each of them now runs alone",
@@ -83,21 +132,25 @@ class EnrollTask(ServicedTask):
                 services.attempts.end(task_ids, done=done)
         return not done
 
-    def store(
+    def prepare_to_store(
         self,
-        decided: list[tuple[str, Any]],
-        marks: Sequence[str],
+        results: Sequence[tuple[str, Any]],
+        requests: Sequence[IncomingRequest],
         copy: Callable[[Pipeline], None],
         task_ids: Sequence[str],
-    ) -> None:
-        """Copy results, end the attempts, remove marks and store results, in one round trip."""
+    ) -> HandOver:
+        """Return what copies and stores results, ends the attempts and removes the marks.
+
+        It takes one round trip.
+        """
 
         def before(pipeline: Pipeline) -> None:
             copy(pipeline)
             if self.services.one_redis:
                 self.services.attempts.add_end(pipeline, task_ids)
 
-        self.backend.store_all(decided, marks, before)
+        prepared: HandOver = self.backend.prepare_all(results, self.marks_of(requests), before)
+        return prepared
 
     def decide_alone(self, queued: QueuedRequest) -> Any:
         """Decide a request alone and return its result, for Celery to store.
@@ -111,9 +164,9 @@ class EnrollTask(ServicedTask):
         clock = services.clock
         results: list[tuple[str, Any]] = []
 
-        def alone(requests: Sequence[IncomingRequest]) -> Decisions:
+        def alone(prepare: Callable[[Decisions], object]) -> Decisions:
             (incoming,) = requests
-            return services.retry_policy.with_fallbacks(
+            decisions = services.retry_policy.with_fallbacks(
                 queued.task_id,
                 lambda: add_enrollments(services.database, requests, clock=clock),
                 isolate=lambda: isolate_request(services.database, incoming, clock=clock),
@@ -121,15 +174,15 @@ class EnrollTask(ServicedTask):
                     services.database, incoming, "it killed its worker", clock=clock
                 ),
             )
+            prepare(decisions)
+            return decisions
 
-        def hand_over(
-            decided: list[tuple[str, Any]], stored: list[StudentEnrollmentResponse]
-        ) -> None:
-            results.extend(decided)
-            services.cached.keep_results(generation, stored, forget=marks)
+        def prepare(responses: Responses) -> HandOver:
+            results.extend(responses.results)
+            return lambda: services.cached.keep_results(generation, responses.stored, forget=marks)
 
         generation = self.set_running(requests)
-        self.decide([queued], requests, alone, hand_over)
+        self.decide([queued], alone, prepare)
         return results[0][1] if results else None
 
     def read(self, queued: Sequence[QueuedRequest]) -> list[IncomingRequest]:
@@ -182,36 +235,56 @@ class EnrollTask(ServicedTask):
     def decide(
         self,
         queued: Sequence[QueuedRequest],
-        requests: Sequence[IncomingRequest],
-        attempt: Callable[[Sequence[IncomingRequest]], Decisions],
-        hand_over: HandOver,
+        attempt: Callable[[Callable[[Decisions], object]], Decisions],
+        prepare: Callable[[Responses], HandOver],
     ) -> None:
-        """Decide requests through `attempt`, hand over the results, and report what happened."""
+        """Decide requests through `attempt`, hand over the results, and report what happened.
+
+        `attempt` calls its argument with the decisions, perhaps before they are committed.
+        """
+        hand_over: HandOver = nothing
+
+        def prepare_quietly(decisions: Decisions) -> None:
+            nonlocal hand_over
+            hand_over = nothing
+            with _only_warning():
+                hand_over = prepare(responses_of(queued, decisions))
+
         started = time.perf_counter()
-        decisions = attempt(requests)
+        decisions = attempt(prepare_quietly)
         duration = time.perf_counter() - started
-        responses = [
-            to_response(decision.result, decisions.courses, decisions.sis_ids)
-            for decision in decisions.decided
-        ]
-        results = [
-            (message.task_id, response.model_dump(mode="json"))
-            for message, response in zip(queued, responses, strict=True)
-            if not message.ignore_result
-        ]
-        stored = [
-            response
-            for decision, response in zip(decisions.decided, responses, strict=True)
-            if decision.is_new or decision.is_repeat
-        ]
-        try:
-            hand_over(results, stored)
-        except Exception as error:  # noqa: BLE001 - whatever a backend raises
-            log.warning(
-                "Results could not be sent to their clients; the database has them: %s", error
-            )
+        with _only_warning():
+            hand_over()
         task_ids = [message.task_id for message in queued]
         self.services.events.requests_decided(task_ids, decisions, duration)
+
+
+def responses_of(queued: Sequence[QueuedRequest], decisions: Decisions) -> Responses:
+    """Return the responses to requests, of which their messages may ask for none."""
+    responses = [
+        to_response(decision.result, decisions.courses, decisions.sis_ids)
+        for decision in decisions.decided
+    ]
+    results = [
+        (message.task_id, response.model_dump(mode="json"))
+        for message, response in zip(queued, responses, strict=True)
+        if not message.ignore_result
+    ]
+    stored = [
+        response
+        for decision, response in zip(decisions.decided, responses, strict=True)
+        if decision.is_new or decision.is_repeat
+    ]
+    return Responses(results, stored)
+
+
+@contextmanager
+def _only_warning() -> Iterator[None]:
+    """Log an error in the block: the results of what is committed are in the database."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises
+        log.warning("Results could not be sent to their clients; the database has them: %s", error)
 
 
 def register_requests(app: Celery, services: Services) -> None:

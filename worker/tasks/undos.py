@@ -101,7 +101,10 @@ def register_undos(app: Celery, services: Services) -> None:
             raise Unanswerable("the message has waited for too long; undo the batch again")
 
         def give_up() -> BatchUndo:
-            advice = "The undo failed again and again; the worker's log says why."
+            advice = (
+                "The undo failed again and again. Ask the operator for the worker's log, which says"
+                " why; then undo the batch again: what is undone already counts once."
+            )
             refusal = {"undo_id": undo_id_of(batch_id), "advice": advice}
             return BatchUndo(batch_id=batch_id, state=UndoState.REFUSED, **refusal)
 

@@ -14,9 +14,21 @@ from sqlalchemy import Connection
 from producer.contract.chunks import fingerprint_of, line_request_id
 from worker.database.engine import Database
 from worker.enrollment.derived.entries import unpack_all
-from worker.undo.changes import restored_alone, reverse_alone, reverse_fresh
+from worker.intervals.undone.repository import base_of
+from worker.models import Pair
+from worker.undo.changes import pairs_named_in, restored_alone, reverse_alone, reverse_fresh
 from worker.undo.confirmed import leave_confirmed
-from worker.undo.repository import find_changes, find_past, next_fresh, read_fresh
+from worker.undo.events.repository import find_events
+from worker.undo.owners.repository import find_ended
+from worker.undo.repository import (
+    find_batch,
+    find_changes,
+    find_past,
+    find_placed,
+    next_fresh,
+    read_fresh,
+)
+from worker.undo.settle import settle
 from worker.undo.together import read_together
 from worker.undo.values import PageUndo, Restored, Reversal, UndoneBatch
 
@@ -30,6 +42,8 @@ class Source(StrEnum):
     """In results whose ids are made from the number of a chunk."""
     OWN = "own"
     """In results of requests with ids of their own."""
+    ENDED = "ended"
+    """In enrollments of its data set that ended before it, which it lacks as a snapshot."""
     NOTHING = "nothing"
     """Nowhere: the batch changed nothing."""
 
@@ -39,7 +53,7 @@ class Page(NamedTuple):
 
     source: Source
     after: str
-    """The number of the chunk, or the id of the result before the first one."""
+    """The number of the chunk, or the id of the result, or the pair, before the first one."""
 
     @property
     def fingerprint(self) -> int:
@@ -47,17 +61,20 @@ class Page(NamedTuple):
         return fingerprint_of(json.dumps(self))
 
 
-def pages_of(database: Database, batch_id: str) -> Iterator[Page]:
+def pages_of(database: Database, batch: UndoneBatch) -> Iterator[Page]:
     """Yield the pages of a batch: at least one. Raises DBAPIError."""
     is_empty = True
-    for page in _pages_with_changes(database, batch_id):
+    for page in _pages_with_changes(database, batch):
         is_empty = False
         yield page
     if is_empty:
         yield Page(Source.NOTHING, "")
 
 
-def _pages_with_changes(database: Database, batch_id: str) -> Iterator[Page]:
+def _pages_with_changes(database: Database, batch: UndoneBatch) -> Iterator[Page]:
+    # An undo that changed nothing names no pair; those of the batch that was submitted matter.
+    batch_id = base_of(batch.id) if batch.after_others else batch.id
+    others = batch.after_others
     number: int | None = -1
     while number is not None:
         with database.reading() as connection:
@@ -68,16 +85,31 @@ def _pages_with_changes(database: Database, batch_id: str) -> Iterator[Page]:
         after: str | None = ""
         while after is not None:
             with database.reading() as connection:
-                rows = find_changes(connection, batch_id, after, own=source is Source.OWN)
+                is_own = source is Source.OWN
+                rows = find_changes(connection, batch_id, after, own=is_own, others=others)
             if rows:
                 yield Page(source, after)
             after = rows[-1].request_id if rows else None
+    yield from _pages_of_lacking(database, batch)
+
+
+def _pages_of_lacking(database: Database, batch: UndoneBatch) -> Iterator[Page]:
+    after = (0, 0)
+    while batch.lacking is not None:
+        with database.reading() as connection:
+            pairs = find_ended(connection, batch.lacking, batch.moment, after)
+        if not pairs:
+            return
+        yield Page(Source.ENDED, json.dumps(after))
+        after = pairs[-1]
 
 
 def read_page(
     connection: Connection, batch: UndoneBatch, page: Page, *, may_change_twice: bool
 ) -> PageUndo:
     """Return the requests that undo a page, and the pairs that they restore."""
+    if batch.after_others:
+        return settle(connection, batch, _pairs_of(connection, batch, page))
     rows: list[Any] = []
     fresh = None
     if page.source is Source.FRESH:
@@ -99,6 +131,33 @@ def read_page(
         students = {row.student_id for row in rows}
     undo = read_together(connection, batch, own_ids, students)
     return undo._replace(reversals=leave_confirmed(connection, batch, undo.reversals))
+
+
+def _pairs_of(connection: Connection, batch: UndoneBatch, page: Page) -> set[Pair]:
+    """Return the pairs that a page is about: those of other pages are left out, if possible."""
+    batch_id = base_of(batch.id)
+    if page.source is Source.NOTHING:
+        return set()
+    if page.source is Source.FRESH:
+        fresh = read_fresh(connection, batch_id, int(page.after))
+        entries = [entry for _, entry in unpack_all(fresh)] if fresh else []
+        return {(entry.student, course) for entry in entries for course in entry.courses}
+    if page.source is Source.ENDED:
+        after = tuple(json.loads(page.after))
+        ended = find_ended(connection, batch.lacking or 0, batch.moment, after)
+        named = find_events(connection, ended)
+        return set(ended) - {event.pair for event in named if event.batch_id == batch_id}
+    rows = find_changes(
+        connection, batch_id, page.after, own=page.source is Source.OWN, others=True
+    )
+    pairs = {pair for row in rows for pair in pairs_named_in(row)}
+    # Pairs that derived results have opened as well are settled with those.
+    submitted = find_batch(connection, batch_id)
+    if submitted is None or not pairs:
+        return pairs
+    students = {student for student, _ in pairs}
+    placed = find_placed(connection, batch_id, submitted.moment, students)
+    return pairs - {(row.student_id, row.course_id) for row in placed}
 
 
 def _restored(

@@ -28,6 +28,12 @@ def waiting_plan(connection: Connection, batch_id: str) -> str | None:
     if batch_id not in members:
         return None
     member, _ = members[batch_id]
+    if member.state == PlanState.APPLYING and member.detail is not None:
+        raise CannotUndo(
+            f"The plan {member.plan_id} of the batch {batch_id} cannot go on: {member.detail} To"
+            f" undo what was applied of it, the operator discards the plan first (`enroll discard"
+            f" {member.plan_id}`); then undo the batch."
+        )
     if member.state in _APPLYING:
         raise CannotUndo(
             f"The plan {member.plan_id} of the batch {batch_id} is being applied. Wait until it is"

@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from producer.contract.batches import Books
+from producer.contract.printable import shell_word
 from producer.contract.undos import (
     MAX_UNDO_COURSES,
     MAX_UNDO_PAIRS,
@@ -32,6 +33,11 @@ from worker.undo.values import AlreadyUndone, CannotUndo, LeftPair, UnknownBatch
 
 EXAMINE_SECONDS: Final = 5.0
 """Seconds after which a dry run ends although more is to be examined: its client waits."""
+
+_AT_LEAST: Final = (
+    "The batch is large, and only its beginning was examined: undoing it changes at least this"
+    " much. For all of it, the operator runs `enroll undo {} --dry-run`."
+)
 
 
 class _Changes:
@@ -94,7 +100,9 @@ def preview(
     with database.reading() as connection:
         courses = tuple(_courses(connection, changes.counts))
         pairs = tuple(_named(connection, changes.first))
-    more = {"is_complete": report.is_complete, "courses": courses, "changes": pairs}
+    more: dict[str, Any] = {"courses": courses, "changes": pairs}
+    if not report.is_complete:
+        more |= {"is_complete": False, "advice": _AT_LEAST.format(shell_word(batch_id))}
     return _status(report, UndoState.PLANNED, **more)
 
 
@@ -164,7 +172,8 @@ def running(database: Database, batch_id: str) -> BatchUndo:
     return _status(
         report_of(database, batch_id),
         UndoState.RUNNING,
-        advice="The batch is being undone. If that was interrupted, undo it again: it continues.",
+        advice="The batch is being undone. If that was interrupted, undo it again: it continues."
+        f" The batch {undo_id_of(batch_id)} shows how far it is.",
     )
 
 
@@ -186,6 +195,7 @@ def _status(report: UndoReport, state: UndoState, **more: Any) -> BatchUndo:
         state=state,
         books=Books(received=sum(report.counts.values()), **report.counts),
         left=left,
+        left_to_snapshots=report.left_to_snapshots,
         **more,
     )
 

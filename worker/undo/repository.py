@@ -151,14 +151,21 @@ def _parameters(batch_id: str) -> dict[str, Any]:
 
 
 def find_changes(
-    connection: Connection, batch_id: str, after: str, *, own: bool, limit: int = PAGE
+    connection: Connection,
+    batch_id: str,
+    after: str,
+    *,
+    own: bool,
+    others: bool = False,
+    limit: int = PAGE,
 ) -> list[Any]:
     """Return the next stored results that changed something, in the order of their ids.
 
-    With `own`, those of requests with ids of their own, else the others.
+    With `own`, those of requests with ids of their own, else the others. With `others`, also those
+    that changed nothing.
     """
     values = {**_parameters(batch_id), "after": after, "limit": limit}
-    return list(connection.execute(_select_changes(own), values))
+    return list(connection.execute(_select_changes(own, others), values))
 
 
 def find_changes_of_chunk(connection: Connection, batch_id: str, number: int) -> list[Any]:
@@ -171,7 +178,7 @@ def find_changes_of_chunk(connection: Connection, batch_id: str, number: int) ->
 
 
 @cache
-def _select_changes(own: bool) -> Any:  # noqa: FBT001 - for the cache
+def _select_changes(own: bool, others: bool) -> Any:  # noqa: FBT001 - for the cache
     result, length = EnrollmentResult, func.json_array_length
     nothing = func.coalesce(length(result.not_enrolled), 0)
     changes = or_(
@@ -179,7 +186,8 @@ def _select_changes(own: bool) -> Any:  # noqa: FBT001 - for the cache
         func.coalesce(length(result.dropped), 0) > nothing,
     )
     after = result.request_id > bindparam("after")
-    page = select(*_result_columns()).where(*_of_batch(own=own), after, changes)
+    page = select(*_result_columns()).where(*_of_batch(own=own), after)
+    page = page if others else page.where(changes)
     return page.order_by(result.request_id).limit(bindparam("limit", type_=Integer()))
 
 

@@ -20,11 +20,11 @@ from worker.batches.repository import sum_chunks
 from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
-from worker.intervals.undone.repository import are_others_undone
 from worker.moments import Clock, own_clock
 from worker.undo.chunks import make_chunk
-from worker.undo.later import count_after_undone
 from worker.undo.left import MAX_LEFT, find_left
+from worker.undo.owners.later_snapshots import leave_to_snapshots
+from worker.undo.owners.repository import count_left_to_snapshots
 from worker.undo.owners.restore import renew_notes, restore_ownership
 from worker.undo.pages import Page, pages_of, read_page
 from worker.undo.plans import discard, waiting_plan
@@ -50,6 +50,9 @@ class UndoReport:
     """Its rows, by what happened to them."""
     left: list[LeftPair] = field(default_factory=list)
     """The first pairs that later requests decide."""
+    left_to_snapshots: int = 0
+    """How many pairs are not enrolled again because a later snapshot of their data set does not
+    name them; they are among those that later requests decide."""
     discarded_plan: str | None = None
     """The plan that is discarded instead, because nothing of the batch is applied."""
     is_complete: bool = True
@@ -93,6 +96,7 @@ def report_of(database: Database, batch_id: str) -> UndoReport:
         for ledger in sum_chunks(connection, [report.undo_id]):
             report.counts = {name: getattr(ledger, name) for name in ROW_COUNTS}
         report.left = find_left(connection, report.undo_id)
+        report.left_to_snapshots = count_left_to_snapshots(connection, report.undo_id, None)
     return report
 
 
@@ -138,9 +142,11 @@ def _rehearse(database: Database, step: "_Step", report: UndoReport, look: Look)
         if counts["superseded"] and len(report.left) < MAX_LEFT:
             limit = MAX_LEFT - len(report.left)
             left = find_left(connection, report.undo_id, limit, step.number)
+        to_snapshots = count_left_to_snapshots(connection, report.undo_id, step.number)
         look(connection, report.undo_id, step.number)
         rolled_back.rollback()
     report.left += left
+    report.left_to_snapshots += to_snapshots
     for name in ROW_COUNTS:
         report.counts[name] += counts[name]
 
@@ -153,7 +159,6 @@ class _Step(NamedTuple):
     number: int
     is_last: bool
     may_change_twice: bool
-    are_others_undone: bool
     clock: Clock
 
     def apply(self, connection: Connection) -> Applied:
@@ -162,8 +167,7 @@ class _Step(NamedTuple):
         if batch.has_data_set and self.is_last:
             lock_enrollments(connection, exclusive=True)
         content = read_page(connection, batch, self.page, may_change_twice=is_mixed)
-        if self.are_others_undone:
-            content = count_after_undone(connection, content)
+        content = leave_to_snapshots(connection, content, batch.id)
         before = find_progress(connection, batch.undo_id)
         if before.chunks > self.number:
             raise UndoneElsewhere(
@@ -187,7 +191,7 @@ class _Step(NamedTuple):
             )
         if batch.has_data_set or any(each.data_set is not None for each in content.restored):
             restore_owners(connection, content.restored)
-            renew_notes(connection, [each.pair for each in content.restored])
+            renew_notes(connection, [r.pair for r in content.restored], finishing=batch.id)
         if batch.has_data_set and self.is_last:
             restore_ownership(connection, batch.undo_id)
         return applied
@@ -199,14 +203,13 @@ def _steps(database: Database, batch_id: str, clock: Clock) -> Iterator[_Step]:
         batch = check(connection, batch_id)
         done = find_progress(connection, batch.undo_id).chunks
         is_mixed = may_change_twice(connection, batch.id, batch.moment)
-        others = are_others_undone(connection, batch.id)
-    pages = pages_of(database, batch_id)
+    pages = pages_of(database, batch)
     page, number = next(pages), 0
     for following in pages:
         if number >= done:
-            yield _Step(batch, page, number, False, is_mixed, others, clock)
+            yield _Step(batch, page, number, False, is_mixed, clock)
         page, number = following, number + 1
-    yield _Step(batch, page, number, True, is_mixed, others, clock)
+    yield _Step(batch, page, number, True, is_mixed, clock)
 
 
 def _unless_busy(work: Callable[[], T]) -> T:

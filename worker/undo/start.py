@@ -9,8 +9,9 @@ from producer.fields import MAX_STORED_ID, UNDO_PREFIX, show_moment
 from producer.schemas import Kind
 from worker.batches.repository import date_batch
 from worker.database.engine import Database
-from worker.intervals.undone.repository import base_of
+from worker.intervals.undone.repository import are_others_undone, base_of, find_undone
 from worker.moments import STEP
+from worker.undo.owners.repository import find_submitted
 from worker.undo.repository import (
     add_undo,
     find_batch,
@@ -55,12 +56,21 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
             f"The batch {batch_id} was undone already, by {undo_id}. To undo that, run"
             f" `enroll undo {shell_word(undo_id)}`."
         )
+    if find_undone(connection, [undo_id]):
+        raise CannotUndo(
+            f"The batch {batch_id} cannot be undone again: its undo {undo_id} was itself undone"
+            " before it came to its end. Submit a file of what is to be enrolled and dropped."
+        )
     # A batch of an older version has no moment: it counts when its first chunk was applied.
     moment: datetime = batch.moment or first_applied(connection, batch_id) or batch.stopped_at
     _check_limit(connection, batch_id, moment)
     submitted = find_batch(connection, base_of(batch_id))
     has_data_set = submitted is not None and submitted.data_set is not None
-    return UndoneBatch(batch_id, moment, has_data_set, undo_id, moment + STEP)
+    after_others = are_others_undone(connection, batch_id, batch.stopped_at)
+    snapshot = find_submitted(connection, base_of(batch_id)) if after_others else None
+    lacking = snapshot.data_set if snapshot is not None and snapshot.is_snapshot else None
+    counts_at = moment + STEP
+    return UndoneBatch(batch_id, moment, has_data_set, undo_id, counts_at, after_others, lacking)
 
 
 def _enrollments_of(connection: Connection, package_id: str) -> str:

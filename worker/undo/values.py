@@ -36,6 +36,10 @@ class UndoneBatch(NamedTuple):
     undo_id: str
     counts_at: datetime
     """The moment of the batch that undoes it."""
+    after_others: bool = False
+    """Whether another batch was undone before, or is being undone."""
+    lacking: int | None = None
+    """The data set of which the batch is a snapshot, if it is one and `after_others` is true."""
 
 
 class Progress(NamedTuple):

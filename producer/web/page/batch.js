@@ -9,6 +9,7 @@ import { refusalsSection } from "./refusals.js";
 import { sendingOf } from "./sending.js";
 import { shownTime } from "./times.js";
 import { undoPart } from "./undo.js";
+import { isBeingUndone, undoable } from "./undoable.js";
 import { uploadSection } from "./upload_section.js";
 import { counted } from "./words.js";
 
@@ -19,7 +20,8 @@ export async function show(main, { id }) {
     heading.textContent = nameOf(status);
     about.replaceChildren(...facts(status));
     if (packageOf(status)) wholeOf(status).then((part) => about.append(part), () => {});
-    if (status.state === "done" && status.kind === "enrollments" && !status.undone_by && !undo.hasChildNodes()) undo.append(undoPart(id));
+    const toUndo = undoable(status);
+    if (toUndo && !undo.hasChildNodes()) undo.append(undoPart(toUndo));
     if (status.state === "done") showRefused(status, refused).catch((problem) => {
       if (!stop.signal.aborted) refused.replaceChildren(element("p", { class: "problem", role: "alert" }, problem.message));
     });
@@ -36,7 +38,7 @@ function facts(status) {
   const origin = originOf(status.batch_id), undone = undoneBy(status.batch_id);
   return [
     element("p", { class: "faint" }, sent),
-    status.undone_by && element("p", { class: "notice" }, `This upload was undone${status.undone_at ? ` on ${shownTime(status.undone_at)}` : ""}. `, element("a", { href: batchAddress(status.undone_by) }, "See its undo"), ", which can be undone, too."),
+    status.undone_by && element("p", { class: "notice" }, isBeingUndone(status) ? "This upload is being undone. " : `This upload was undone${status.undone_at ? ` on ${shownTime(status.undone_at)}` : ""}. `, element("a", { href: batchAddress(status.undone_by) }, "See its undo"), isBeingUndone(status) ? ", and how far it is." : ", which can be undone, too."),
     undone && element("p", {}, "This undoes ", element("a", { href: batchAddress(undone) }, "an earlier upload"), "."),
     origin && element("p", {}, "Corrected lines of ", element("a", { href: batchAddress(origin) }, "an earlier upload"), "."),
   ].filter(Boolean);

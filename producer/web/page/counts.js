@@ -21,11 +21,11 @@ const GAP = 4;
 
 const parts = (books) => Object.entries(COUNTS).filter(([name]) => books[name]);
 
-/** Return the counts of an upload as a sentence. */
-export function sentenceOf(books) {
-  if (!books.received) return "Nothing has been counted yet.";
+/** Return the counts of an upload as a sentence; those of an upload that is not applied `ifApplied`. */
+export function sentenceOf(books, ifApplied = false) {
+  if (!books.received) return ifApplied ? "no rows." : "Nothing has been counted yet.";
   const texts = parts(books).map(([name, text]) => `${count(books[name])} ${text}`);
-  return `${counted(books.received, "row")}: ${listed(texts)}.`;
+  return `${counted(books.received, "row")}${ifApplied ? "; if applied" : ""}: ${listed(texts)}.`;
 }
 
 /** Return a bar with a part for each count, and its legend. The sentence says the same to those who cannot see it. */

@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { sentenceOf } from "./counts.js";
 import { button, element, focusOn, saveFile } from "./dom.js";
 import { courseAddress, studentAddress } from "./ids.js";
-import { causeOf } from "./reasons.js";
+import { causeOf, likelyReasons } from "./reasons.js";
 import { download } from "./refusals.js";
 import { addRows, stackedTable } from "./stacked.js";
 import { shownTime } from "./times.js";
@@ -54,7 +54,7 @@ function parts(plan, path, decide) {
     plan.state === "planned" && plan.reasons.length > 0 && element("p", {}, "If you send it to be applied, it waits for an approval:"),
     isOpen && plan.reasons.length > 0 && element("ul", { class: "notice reasons" }, plan.reasons.map(({ message }) => element("li", {}, message))),
     plan.planned_at && element("p", { class: "faint" }, `As of ${shownTime(plan.planned_at)}.`),
-    ...plan.batches.map((batch) => batchPart(batch, isOpen)),
+    ...(plan.planned_at ? plan.batches.map((batch) => batchPart(batch, plan.state)) : []),
     plan.snapshot && plan.planned_at && element("p", {}, absentSentence(plan)),
     plan.courses.length > 0 && coursesTable(plan.courses),
     plan.absent.dropped > 0 && isOpen && whoPart(path),
@@ -64,9 +64,11 @@ function parts(plan, path, decide) {
   ];
 }
 
-function batchPart({ batch_id, kind, books, refusals }, isOpen) {
-  const causes = refusals.map(({ code, count: lines, example }) => element("li", {}, `${causeOf(code).title}: ${counted(lines, "line")}, for example: ${example}`));
-  return element("div", {}, element("p", {}, `${KINDS[kind]}: ${sentenceOf(books)}`), causes.length > 0 && element("ul", {}, causes), causes.length > 0 && isOpen && element("div", { class: "row" },
+function batchPart({ batch_id, kind, books, refusals }, state) {
+  const isOpen = ["planned", "held"].includes(state);
+  const causes = refusals.map((group) => element("li", {}, `${causeOf(group.code).title}: ${counted(group.count, "line")}, for example: ${group.example}`,
+    likelyReasons(group).map((text) => element("p", {}, `Likely reason: ${text}`))));
+  return element("div", {}, element("p", {}, `${KINDS[kind]}: ${sentenceOf(books, isOpen || state === "discarded")}`), causes.length > 0 && element("ul", {}, causes), causes.length > 0 && isOpen && element("div", { class: "row" },
     element("p", { class: "grow" }, "Nothing of this file is applied yet. To correct these lines, correct them in the file, and send the whole file again."), download({ batch_id }, "spreadsheet", "Download these lines")));
 }
 
@@ -80,7 +82,7 @@ const FATES = {
 function absentSentence({ absent, owned_before: owned, data_set: name, state }) {
   const before = `The data set ${name} had ${counted(owned, "enrollment")} before.`;
   if (!absent.absent) return `${before} The file lists all of them.`;
-  const verbs = ["planned", "held", "staged"].includes(state) ? FATES : { ...FATES, dropped: "to be dropped" };
+  const verbs = ["planned", "held", "discarded"].includes(state) ? FATES : { ...FATES, dropped: "to be dropped" };
   const fates = Object.entries(verbs).filter(([fate]) => absent[fate]).map(([fate, text]) => `${count(absent[fate])} ${text}`);
   return `${before} ${count(absent.absent)} of them ${absent.absent === 1 ? "is" : "are"} not in the file: ${fates.join("; ")}.`;
 }

@@ -5,6 +5,7 @@ import { pictureOf, sentenceOf } from "./counts.js";
 import { element } from "./dom.js";
 import { statusEvents } from "./events.js";
 import { undoneBy } from "./ids.js";
+import { isBeingUndone } from "./undoable.js";
 import { counted, ENDS, KINDS, STATES } from "./words.js";
 
 const RETRY_SECONDS = [1, 2, 5, 10];
@@ -46,9 +47,11 @@ function speedOf(status) {
   return seconds < 90 ? `About ${counted(seconds, "second")} left.` : `About ${counted(Math.round(seconds / 60), "minute")} left.`;
 }
 
-function adviceOn(status) {
+/** Return what to do about an upload; "" if there is nothing to do. */
+export function adviceOn(status) {
   if (status.state === "done" && !status.advice) return "";
-  if (status.state === "stalled" && undoneBy(status.batch_id)) return "The undo was interrupted. Open the upload that it undoes, and press “Undo …” there again: it continues.";
+  if (status.state === "stalled" && status.undone_by) return isBeingUndone(status) ? "" : "This upload was undone before all of it was entered. There is nothing to do.";
+  if (status.state === "stalled" && undoneBy(status.batch_id)) return "The undo was interrupted. Press “Undo …” below: it continues.";
   if (status.chunks_lost) return "A part of this file was lost on the way. Send the same file again: it continues where it stopped.";
   if (status.chunks_failed) return "A part of this file could not be processed. Ask your operator to look at it; nothing needs to be sent again.";
   if (status.conflicts) return "Another file was sent to this address. It was refused, and is not in the counts. Send it again as a new upload.";

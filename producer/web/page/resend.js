@@ -30,7 +30,9 @@ export async function resend(status, read, chosen, corrections) {
   if (!valid.length) return { invalid };
   const { text, lines } = fileOf(read, valid);
   const batch = idOfCorrection(status.batch_id);
-  corrections.sent = { batch, lines: lines.map((line, index) => [line, valid[index].line]), text, options: options(status, read), name };
+  // What is corrected belongs to the data set of the upload, so later snapshots drop it once they do not name it.
+  const owner = status.data_set ? [["data_set", status.data_set]] : [];
+  corrections.sent = { batch, lines: lines.map((line, index) => [line, valid[index].line]), text, options: [...options(status, read), ...owner], name };
   store(status.batch_id, corrections);
   return { invalid };
 }

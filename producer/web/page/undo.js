@@ -38,7 +38,7 @@ export function undoPart(batchId) {
     const undo = await (await call(`${path}?plan=report`, { method: "POST" })).json();
     const heading = element("h2", {}, undo.state === "running" ? "This upload is being undone" : "What undoing this upload would change");
     const changes = undo.books.dropped + undo.books.enrolled > 0;
-    place.replaceChildren(heading, ...(undo.state === "running" ? underWay(undo) : preview(undo)), choice(undo.state === "running" || changes, undo.state));
+    place.replaceChildren(heading, ...(undo.state === "running" ? underWay(undo) : preview(undo)), choice(undo.state === "running" || changes || !undo.is_complete, undo.state));
     ask.hidden = true;
     focusOn(heading);
   }
@@ -70,20 +70,20 @@ function preview(undo) {
   const { dropped, enrolled, superseded } = undo.books;
   return [
     element("p", {}, sentence(dropped, enrolled, undo.is_complete)),
-    !undo.is_complete && element("p", { class: "notice" }, "The upload is very large, so only its beginning was counted here. Undoing it undoes all of it."),
+    !undo.is_complete && element("p", { class: "notice" }, "The upload is very large, so only its beginning was counted here: every number below is at least so large. Undoing it undoes all of it. Your operator can count it as a whole."),
     undo.courses.length > 0 && coursesTable(undo.courses),
-    undo.changes.length > 0 && changesPart(undo.changes, dropped + enrolled),
-    superseded > 0 && leftPart(undo.left, superseded),
+    undo.changes.length > 0 && changesPart(undo, dropped + enrolled),
+    superseded > 0 && leftPart(undo, superseded),
   ].filter(Boolean);
 }
 
 function sentence(dropped, enrolled, isComplete) {
-  if (!dropped && !enrolled) return "Undoing this upload would change nothing.";
+  if (!dropped && !enrolled) return isComplete ? "Undoing this upload would change nothing." : "Undoing what was counted so far would change nothing.";
   const parts = [
     dropped && `${counted(dropped, "enrollment")} that this upload made would be dropped`,
     enrolled && `${counted(enrolled, "enrollment")} that it ended would be made again`,
   ].filter(Boolean).join(", and ");
-  return isComplete ? `${parts}.` : `At least ${parts}.`;
+  return bounded({ is_complete: isComplete }, `${parts}.`);
 }
 
 const COURSE_NAMES = ["Course", "Title", "To be dropped", "To be enrolled again"];
@@ -94,19 +94,25 @@ const coursesTable = (courses) => growing("Changes by course", COURSE_NAMES, cou
 const CHANGE_NAMES = ["Student", "Name", "Course", "Title", "Would be"];
 const ACTIONS = { drop: "dropped", enroll: "enrolled again" };
 
-function changesPart(changes, total) {
+// A count, which is a lower bound if only the beginning was examined.
+const bounded = ({ is_complete: isComplete }, sentence) => (isComplete ? sentence : `At least ${sentence}`);
+
+function changesPart(undo, total) {
+  const { changes } = undo;
   const shown = growing("Who would change", CHANGE_NAMES, changes, "enrollment", (change) => [
     element("a", { href: studentAddress(change.student_sis_id) }, change.student_sis_id), change.student_name ?? "",
     element("a", { href: courseAddress(change.course_sis_id) }, change.course_sis_id), change.course_title ?? "", ACTIONS[change.action],
   ]);
-  return element("div", {}, shown, total > changes.length && element("p", { class: "faint" }, `These are the first ${count(changes.length)} of ${counted(total, "enrollment")}.`));
+  return element("div", {}, shown, total > changes.length && element("p", { class: "faint" }, `These are the first ${count(changes.length)} of ${undo.is_complete ? "" : "at least "}${counted(total, "enrollment")}.`));
 }
 
 const LEFT_NAMES = ["Student", "Course", "Decided at", "By"];
 
-function leftPart(left, total) {
-  const about = `${counted(total, "enrollment stays as it is, because a later request decided about it", "enrollments stay as they are, because later requests decided about them")}.`;
-  return element("div", {}, element("p", {}, about), left.length > 0 && growing("What stays as it is", LEFT_NAMES, left, "enrollment", (each) => [
+function leftPart(undo, total) {
+  const { left, left_to_snapshots: lacking } = undo;
+  const about = bounded(undo, `${counted(total, "enrollment stays as it is, because a later request decided about it", "enrollments stay as they are, because later requests decided about them")}.`);
+  const lacked = lacking > 0 && element("p", {}, bounded(undo, `${counted(lacking, "of them is", "of them are")} not in a later complete file of the same source.`));
+  return element("div", {}, element("p", {}, about), lacked, left.length > 0 && growing("What stays as it is", LEFT_NAMES, left, "enrollment", (each) => [
     element("a", { href: studentAddress(each.student_sis_id) }, each.student_sis_id), element("a", { href: courseAddress(each.course_sis_id) }, each.course_sis_id),
     shownTime(each.moment), each.request_id ?? "not known any more",
   ]));

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -21,7 +20,7 @@ from producer.contract.routing import Queue
 from producer.errors import SubmissionLost
 from producer.publishing import connection
 from producer.schemas import Kind, RequestState
-from support.commands import CANNOT_FINISH, GOOD, REFUSED, run_program
+from support.commands import CANNOT_FINISH, GOOD, REFUSED, run_python
 from support.handover import Published, stopped_with_messages
 from support.http import serving
 from support.paths import ROOT
@@ -67,8 +66,8 @@ def submit_another_batch(client: EnrollmentClient) -> None:
 
 def purge(deployment: Deployment, *options: str) -> None:
     """Purge the queues, as an operator does."""
-    command = [sys.executable, "-m", "celery", "-A", "worker", "purge", "--force", *options]
-    done = run_program(*command, env=deployment.environment, cwd=ROOT)
+    command = ("-m", "celery", "-A", "worker", "purge", "--force", *options)
+    done = run_python(*command, env=deployment.environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 

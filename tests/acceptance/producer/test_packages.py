@@ -136,6 +136,9 @@ def test_a_batch_counts_when_its_submitter_says(client: EnrollmentClient, prefix
     assert client.wait(submitted).books.superseded == 1
     with pytest.raises(InvalidRequest, match="moment"):
         client.submit_batch("enrollments", enroll, moment=earlier.replace(tzinfo=None))
+    ahead = earlier + timedelta(days=1)
+    with pytest.raises(InvalidRequest, match=r"moment: .* lies ahead of the system's clock"):
+        client.submit_batch("enrollments", enroll, moment=ahead)
 
 
 def test_the_time_of_a_wait_is_that_of_the_whole_package(

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from redis import Redis
 
 from producer.client import EnrollmentClient
+from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
 from producer.contract.plans import PlanState, PlanStatus
 from producer.errors import BatchConflict, DecisionRefused, InvalidRequest, UnreadableFile
@@ -223,6 +225,19 @@ def test_an_unknown_plan_is_unknown(client: EnrollmentClient) -> None:
     assert list(client.planned_drops(plan_id)) == []
     with pytest.raises(DecisionRefused, match=r"No plan with the id .* is known"):
         client.decide(plan_id, "approve", "0" * 64)
+
+
+def test_a_plan_is_staged_while_its_first_chunk_waits_in_the_queue(deployment: Deployment) -> None:
+    plan_id = own_id("plan")
+    mark = SubmissionMark(kind=Kind.ENROLLMENTS, chunks=1, complete=True).model_dump_json()
+    with Redis.from_url(deployment.broker_url) as redis:
+        redis.set(f"enrollment:batch:{plan_id}", mark, ex=MARK_SECONDS)
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        waiting = client.plan(plan_id)
+        assert (waiting.state, waiting.digest) == (PlanState.STAGED, None)
+        assert "waits in the queue" in str(waiting.advice)
+        with pytest.raises(DecisionRefused):
+            client.decide(plan_id, "approve", "0" * 64)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator
 
-from support.commands import run_program
+from support.commands import run_python
 from support.faults.kinds import Scene, blow, state
 from support.faults.processes import stopped_workers
 from support.malformed import shapes
-from support.paths import BIN, ROOT
+from support.paths import ROOT
 from support.workers import worker_environment
 
 WORK_COMES = 0.4
@@ -54,7 +54,6 @@ def purge(scene: Scene) -> Iterator[None]:
 def _purge(scene: Scene) -> None:
     environment = worker_environment(scene.fleet.broker.url, scene.fleet.database_url)
     queues = "enrollments,batches"
-    done = run_program(
-        *(BIN / "celery", "-A", "worker", "purge", "-f", "-Q", queues), env=environment, cwd=ROOT
-    )
+    command = ("-m", "celery", "-A", "worker", "purge", "-f", "-Q", queues)
+    done = run_python(*command, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,8 +9,8 @@ from typing import Any
 from support.broker import Broker
 from support.faults.kinds import Scene
 from support.fleet import fleet
+from support.folders import folder_for_all_users
 from support.pgbouncer import PgBouncer
-from support.postgres import folder_for_all_users
 from support.sentinels import SentinelBroker
 from support.standby import Pair, PairDatabase
 

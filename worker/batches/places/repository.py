@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Connection,
     Integer,
     String,
@@ -136,11 +137,23 @@ def _is_only_planned() -> Any:
 
 def waiting_batches(connection: Connection, limit: int) -> list[str]:
     """Return batches that are planned or wait for a decision, those that came last first."""
+    return _only_planned(connection, PlanRow.state.not_in(FINAL_STATES), limit)
+
+
+def ended_plans(connection: Connection, limit: int) -> list[str]:
+    """Return batches whose plans were only reports or were discarded, those that came last first.
+
+    Nothing of them was applied.
+    """
+    return _only_planned(connection, PlanRow.state.in_(FINAL_STATES), limit)
+
+
+def _only_planned(connection: Connection, condition: ColumnElement[bool], limit: int) -> list[str]:
     member = PlanMember
-    waiting = (
+    batches = (
         select(member.batch_id)
         .join(PlanRow, PlanRow.id == member.plan_id)
-        .where(_is_only_planned(), PlanRow.state.not_in(FINAL_STATES))
+        .where(_is_only_planned(), condition)
         .order_by(member.moment.desc(), member.batch_id)
     )
-    return list(connection.scalars(waiting.limit(limit)))
+    return list(connection.scalars(batches.limit(limit)))

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, exists, literal, select
-from sqlalchemy.orm import aliased
 
 from producer.fields import UNDO_PREFIX
 from worker.database.planning import real_table
@@ -17,27 +16,57 @@ from worker.models import Batch, BatchChunk
 _AT_ONCE: Final = 500
 
 
-def find_undone(connection: Connection, batch_ids: Iterable[str | None]) -> set[str]:
+def find_undone(
+    connection: Connection, batch_ids: Iterable[str | None], finishing: str | None = None
+) -> set[str]:
     """Return those of these batches that were undone, or that undid one which does not count.
 
     What such a batch did, its undo did the opposite of: together they count for nothing. A batch
-    whose undo has not come to its end still counts. None stands for requests without a batch.
+    whose undo has not come to its end still counts, unless it is `finishing`: then the undo is
+    being applied. None stands for requests without a batch.
     """
     named = {batch_id for batch_id in batch_ids if batch_id is not None}
-    undos = _finished_undos(connection, named)
-    return {batch_id for batch_id in named if not _counts(batch_id, undos[base_of(batch_id)])}
+    chains = _chains(connection, named)
+    if finishing is not None and (chain := chains.get(base_of(finishing))) is not None:
+        del chain.is_done[_place(finishing) :]
+        chain.is_done.append(True)
+    return {batch_id for batch_id in named if chains[base_of(batch_id)].is_void(batch_id)}
 
 
-def _finished_undos(connection: Connection, batch_ids: Iterable[str]) -> dict[str, int]:
-    """Return how many undos have come to their end, one of another, by the batch submitted."""
+class _Chain(NamedTuple):
+    """The undo of a batch, the undo of that, and so on: whether each has come to its end."""
+
+    is_done: list[bool]
+
+    def is_undone(self, place: int) -> bool:
+        """Return whether the batch at a place was undone, and still is; 0 is the submitted one."""
+        undone = False
+        for is_done in reversed(self.is_done[place:]):
+            undone = is_done and not undone
+        return undone
+
+    def is_void(self, batch_id: str) -> bool:
+        """Return whether a batch counts for nothing, together with its undo or what it undid."""
+        place = _place(batch_id)
+        is_undo_at_end = 0 < place <= len(self.is_done) and self.is_done[place - 1]
+        return is_undo_at_end or self.is_undone(place)
+
+
+def _chains(connection: Connection, batch_ids: Iterable[str]) -> dict[str, _Chain]:
+    """Return the undos of batches, by the batch submitted."""
     bases = {base_of(batch_id) for batch_id in batch_ids}
-    undos = dict.fromkeys(bases, 0)
+    chains = {base: _Chain([]) for base in bases}
     current = {base: base for base in bases}
-    while undone := _with_undo(connection, current):
-        for batch_id in undone:
-            undos[current[batch_id]] += 1
-        current = {f"{UNDO_PREFIX}{batch_id}": current[batch_id] for batch_id in undone}
-    return undos
+    while current and (undos := _undos_of(connection, current)):
+        for batch_id, is_done in undos.items():
+            chains[current[batch_id]].is_done.append(is_done)
+        current = {f"{UNDO_PREFIX}{batch_id}": current[batch_id] for batch_id in undos}
+    return chains
+
+
+def _place(batch_id: str) -> int:
+    """Return how many undos lie between a batch and the submitted one."""
+    return batch_id.count(UNDO_PREFIX)
 
 
 class Undo(NamedTuple):
@@ -56,27 +85,19 @@ def find_undos(connection: Connection, batch_ids: Collection[str]) -> dict[str, 
     """
     if not batch_ids:
         return {}
-    batch, undo = Batch, aliased(Batch)
-    begun = select(batch.id, batch.stopped_at).where(
-        batch.id.in_(sorted(batch_ids)),
-        batch.stopped_at.is_not(None),
-        exists().where(undo.id == literal(UNDO_PREFIX) + batch.id),
+    batch = Batch
+    stopped = select(batch.id, batch.stopped_at).where(
+        batch.id.in_(sorted(batch_ids)), batch.stopped_at.is_not(None)
     )
-    rows: Any = connection.execute(begun)
-    begun_at: dict[str, datetime] = dict(rows.all())
-    undos = _finished_undos(connection, begun_at)
+    rows: Any = connection.execute(stopped)
+    stopped_at: dict[str, datetime] = dict(rows.all())
+    chains = _chains(connection, stopped_at)
     found = {}
-    for batch_id, at in begun_at.items():
-        later = undos[base_of(batch_id)] - batch_id.count(UNDO_PREFIX) - 1
-        if later < 0 or later % 2 == 0:
-            found[batch_id] = Undo(f"{UNDO_PREFIX}{batch_id}", at, is_done=later >= 0)
+    for batch_id, at in stopped_at.items():
+        chain, place = chains[base_of(batch_id)], _place(batch_id)
+        if place < len(chain.is_done) and not chain.is_undone(place + 1):
+            found[batch_id] = Undo(f"{UNDO_PREFIX}{batch_id}", at, chain.is_done[place])
     return found
-
-
-def _counts(batch_id: str, undos: int) -> bool:
-    """Return whether a batch counts if the chain of its undos has so many members."""
-    place = batch_id.count(UNDO_PREFIX)
-    return place > undos or (place == 0 and undos % 2 == 0)
 
 
 def base_of(batch_id: str) -> str:
@@ -86,21 +107,32 @@ def base_of(batch_id: str) -> str:
     return batch_id
 
 
-def _with_undo(connection: Connection, batch_ids: Collection[str]) -> list[str]:
-    """Return those of these batches of which the undo has come to its end."""
+def _undos_of(connection: Connection, batch_ids: Collection[str]) -> dict[str, bool]:
+    """Return those of these batches of which an undo has begun, and whether that is at its end."""
     batch, chunk = real_table(connection, Batch).c, real_table(connection, BatchChunk).c
-    is_done = exists().where(chunk.batch_id == literal(UNDO_PREFIX) + batch.id, chunk.last)
+    undo = real_table(connection, Batch).alias().c
+    undo_id = literal(UNDO_PREFIX) + batch.id
+    is_done = exists().where(chunk.batch_id == undo_id, chunk.last)
     listed = sorted(batch_ids)
-    done: list[str] = []
+    undos: dict[str, bool] = {}
     for start in range(0, len(listed), _AT_ONCE):
         some = listed[start : start + _AT_ONCE]
-        undone = select(batch.id).where(batch.id.in_(some), batch.stopped_at.is_not(None), is_done)
-        done += connection.scalars(undone).all()
-    return done
+        begun = select(batch.id, is_done).where(
+            batch.id.in_(some), batch.stopped_at.is_not(None), exists().where(undo.id == undo_id)
+        )
+        undos.update((row[0], bool(row[1])) for row in connection.execute(begun))
+    return undos
 
 
-def are_others_undone(connection: Connection, batch_id: str) -> bool:
-    """Return whether an undo has begun of another batch than this one and its undos."""
+def are_others_undone(
+    connection: Connection, batch_id: str, stopped_at: datetime | None = None
+) -> bool:
+    """Return whether an undo has begun of another batch than this one and its undos.
+
+    If this batch was stopped, only those matter that were stopped before.
+    """
     base = base_of(batch_id)
     begun = select(Batch.id).where(Batch.stopped_at.is_not(None), Batch.id != base)
+    if stopped_at is not None:
+        begun = begun.where(Batch.stopped_at <= stopped_at)
     return any(base_of(other) != base for other in connection.scalars(begun))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from producer.contract.batches import AppliedChunks
+from producer.contract.batches import AppliedChunks, BatchState, BatchStatus
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import (
     AbsentRows,
@@ -26,6 +26,12 @@ from worker.plans.advice import advice_on
 from worker.plans.reports.repository import find_drops
 from worker.plans.repository import find_members, find_plan, staged_fingerprints, time_now
 
+_BEFORE_FIRST_CHUNK = frozenset({BatchState.QUEUED, BatchState.STAGED, BatchState.STALLED})
+_QUEUED = (
+    "The batch with this id waits in the queue. If it was submitted with a plan, the plan begins"
+    " once a worker takes its first chunk; look again later."
+)
+
 
 def plan_status(database: Database, plan_id: str, *, clock: Clock = own_clock) -> PlanStatus:
     """Return the state of a plan, and its report once it is made."""
@@ -45,6 +51,17 @@ def plan_status(database: Database, plan_id: str, *, clock: Clock = own_clock) -
     if undo is None:
         return status
     return status.model_copy(update={"undone_by": undo.batch_id, "undone_at": undo.begun_at})
+
+
+def before_first_chunk(unknown: PlanStatus, batch: BatchStatus) -> PlanStatus:
+    """Return the status of a plan of which no chunk was stored, by that of the batch with its id.
+
+    The batch does not say whether it has a plan: only its chunks do.
+    """
+    if batch.chunks_applied or batch.state not in _BEFORE_FIRST_CHUNK:
+        return unknown
+    facts = {"state": PlanState.STAGED, "advice": batch.advice or _QUEUED}
+    return unknown.model_copy(update={**facts, "submitted_at": batch.submitted_at})
 
 
 def _status(plan: Any, members: list[Any], now: datetime) -> PlanStatus:

@@ -13,7 +13,7 @@ from producer.schemas import Kind
 from worker.batches.clean import decide_by_shortcut
 from worker.batches.counts import Poison
 from worker.data_sets.values import Owner
-from worker.enrollment.confirming import find_confirming
+from worker.enrollment.confirming import LookUp, find_confirming
 from worker.enrollment.shortcuts import ShortcutResult
 from worker.enrollment.values import Times
 from worker.models import Course, Pair, Student
@@ -44,6 +44,11 @@ class Filling:
         self._may_drop = scanned.may_drop
         self._since = since
         self._confirmed: Confirmed | None = None
+        self._ahead: LookUp | None = None
+
+    def expect(self, ahead: LookUp | None) -> None:
+        """Use what was looked up for the chunk that is decided next, if it was."""
+        self._ahead = ahead
 
     def take_confirmed(self, chunk: Chunk) -> Confirmed:
         """Return what was found of the chunk that was just decided.
@@ -68,7 +73,8 @@ class Filling:
 
         The requests that are left to the rulebook, or all of them, find what they name copied.
         """
-        found = None if self._may_drop else find_confirming(connection, chunk, times, owner)
+        ahead, self._ahead = self._ahead, None
+        found = None if self._may_drop else find_confirming(connection, chunk, times, owner, ahead)
         if found is not None:
             others = list(found.result.rest)
             self._confirmed = Confirmed(found.requests.pairs, others)

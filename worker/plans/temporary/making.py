@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from producer.contract.chunks import Chunk
 from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlannedBatch
@@ -27,9 +28,14 @@ from worker.database.engine import Database
 from worker.database.errors import is_outage, sentence_of
 from worker.database.planning import PlanRefused
 from worker.database.refusal import Refusal
+from worker.database.shared_snapshot import SharedSnapshot, share_snapshot
 from worker.database.temporary_tables import check_not_rewritten, planning_connection, seal
+from worker.enrollment.confirming import LookUp, look_up
+from worker.enrollment.values import Times
 from worker.models import Course, Student
 from worker.moments import Clock, TrustingClock, own_clock
+from worker.plans.poison import way_out
+from worker.plans.temporary.ahead import read_ahead
 from worker.plans.temporary.filling import Filling
 from worker.plans.temporary.names import Scan, names_in, scan
 from worker.plans.temporary.report import Report, store_report, summary_of
@@ -59,6 +65,8 @@ class PlanInput(NamedTuple):
     batches: Sequence[StagedBatch]
     """In the order in which they will be applied."""
     data_set: int | None
+    reads_ahead: bool = True
+    """False if a chunk must not be read before those before it were planned."""
 
 
 class MadePlan(NamedTuple):
@@ -83,11 +91,13 @@ def make_plan(
     conclude: Conclude,
     *,
     on_chunk: Callable[[], None],
+    before_report: Callable[[], None] = lambda: None,
     clock: Clock = own_clock,
 ) -> MadePlan:
     """Make a plan and store its report; return what was made.
 
-    `on_chunk` is called after each chunk and each page of the report; what it raises ends the work.
+    `on_chunk` is called after each chunk and each page of the report, and `before_report` once
+    before the report is stored; what they raise ends the work.
     Nothing is stored then, or what is stored is removed by the next attempt. Raises PlanRefused if
     the plan cannot be made, because of a conflict or a chunk that fails; DBAPIError if the
     database is unavailable; TablesRewritten if it may succeed at once.
@@ -100,10 +110,11 @@ def make_plan(
             create_named_pairs(connection)
         seal(connection)
         rehearsal = _Rehearsal(connection, plan, named, clock)
-        for batch in plan.batches:
-            for text in batch.payloads():
-                rehearsal.apply(batch, text)
-                on_chunk()
+        with read_ahead(database, rehearsal.share_snapshot) as ahead:
+            for batch in plan.batches:
+                for text, read in ahead.each(batch.payloads(), rehearsal.reader(batch)):
+                    rehearsal.apply(batch, text, read)
+                    on_chunk()
         with database.reading() as roster:
             batches = tuple(rehearsal.planned(batch, roster) for batch in plan.batches)
         absence = rehearsal.absence() if is_snapshot else None
@@ -112,8 +123,17 @@ def make_plan(
         digest = report.digest(shown, rehearsal.at)
         check_not_rewritten(connection)
         made = MadePlan(batches, absence, rehearsal.at, digest)
+        before_report()
         store_report(database, report, lambda writing: conclude(writing, made))
     return made
+
+
+class _Read(NamedTuple):
+    """A chunk that was read, and looked up if it has requests."""
+
+    chunk: Chunk
+    fingerprint: int
+    found: LookUp | None
 
 
 class _Rehearsal:
@@ -123,6 +143,7 @@ class _Rehearsal:
         self._connection = connection
         self._clock = clock
         self._plan = plan
+        self._named = named
         self._rows = RealRows(connection)
         now = clock()
         self.at = database_time(connection) or now
@@ -146,27 +167,49 @@ class _Rehearsal:
         if not begin_sweep(self._connection, plan.data_set, moment):
             raise PlanRefused(_outdated(plan.plan_id))
 
-    def apply(self, batch: StagedBatch, text: str) -> None:
+    def share_snapshot(self) -> SharedSnapshot | None:
+        """Share the snapshot for chunks that are read ahead; return None if none may be."""
+        is_possible = self._plan.reads_ahead and not self._named.may_drop
+        return share_snapshot(self._connection) if is_possible else None
+
+    def reader(self, batch: StagedBatch) -> Callable[[Connection, str], _Read]:
+        """Return a function that reads a chunk ahead, on another connection with this snapshot."""
+        moment, data_set = self._moment_of(batch), self._plan.data_set
+        times = Times(moment, moment, moment, moment)
+
+        def read(connection: Connection, text: str) -> _Read:
+            chunk, fingerprint = read_chunk(batch.kind, text)
+            if batch.kind is not Kind.ENROLLMENTS:
+                return _Read(chunk, fingerprint, None)
+            return _Read(chunk, fingerprint, look_up(connection, chunk, times, data_set))
+
+        return read
+
+    def _moment_of(self, batch: StagedBatch) -> datetime:
+        return batch.origin.moment or self._plan.moment
+
+    def apply(self, batch: StagedBatch, text: str, read: _Read | None) -> None:
         """Apply a chunk, after what it names was copied. Raises PlanRefused, DBAPIError."""
         try:
-            self._apply(batch, text)
+            self._apply(batch, read or _Read(*read_chunk(batch.kind, text), None))
         except PlanRefused:
             raise
         except Exception as error:
             if is_outage(error):
                 raise
-            raise PlanRefused(_failure(batch, text, sentence_of(error))) from error
+            raise PlanRefused(_failure(self._plan.request, batch, text, error)) from error
 
-    def _apply(self, batch: StagedBatch, text: str) -> None:
-        chunk, fingerprint = read_chunk(batch.kind, text)
+    def _apply(self, batch: StagedBatch, read: _Read) -> None:
+        chunk, fingerprint = read.chunk, read.fingerprint
         if batch.kind is not Kind.ENROLLMENTS:
             named = names_in(batch.kind, chunk)
             self._rows.copy_roster(Student, named.students)
             self._rows.copy_roster(Course, named.courses)
-        moment = batch.origin.moment or self._plan.moment
+        moment = self._moment_of(batch)
         origin = batch.origin._replace(moment=moment)
         # The moment was compared with the clock when the chunk was stored.
         clock = TrustingClock(self._clock, moment)
+        self._filling.expect(read.found)
         applied = apply_to(
             self._connection,
             batch.kind,
@@ -233,11 +276,10 @@ def _outdated(plan_id: str) -> Refusal:
     )
 
 
-def _failure(batch: StagedBatch, text: str, sentence: str) -> Refusal:
+def _failure(request: PlanRequest, batch: StagedBatch, text: str, error: Exception) -> Refusal:
     return Refusal(
-        f"{_place(batch, text)} failed: {sentence}",
-        "A record in it probably causes this error. Submit the file without a plan: then the record"
-        " alone is refused and becomes a dead letter. Or ask the operator for the worker's log.",
+        f"{_place(batch, text)} failed: {sentence_of(error)}",
+        f"A record in it probably causes this error. {way_out(request)}",
     )
 
 

@@ -8,16 +8,20 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     Connection,
     Integer,
+    String,
     bindparam,
     delete,
     exists,
     func,
+    literal,
     or_,
     select,
     tuple_,
     update,
 )
 
+from producer.contract.chunks import line_request_ids
+from producer.schemas import Action
 from worker.database.sets import (
     columns_of,
     is_among,
@@ -26,7 +30,7 @@ from worker.database.sets import (
     rows_as_table,
 )
 from worker.intervals.undone.repository import find_undone
-from worker.models import Batch, EnrollmentResult, Pair, StudentCourse
+from worker.models import Batch, EnrollmentResult, Pair, PastEnrollment, StudentCourse
 from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
 
 PAGE: Final = 5_000
@@ -60,15 +64,94 @@ def find_submitted(connection: Connection, batch_id: str) -> Submitted | None:
 
 def last_snapshot(connection: Connection, data_set: int) -> datetime | None:
     """Return the moment of the last snapshot of a data set that began to be applied and counts."""
+    snapshots = find_snapshots(connection)
+    return max((moment for own, moment in snapshots if own == data_set), default=None)
+
+
+def find_snapshots(
+    connection: Connection, finishing: str | None = None
+) -> list[tuple[int, datetime]]:
+    """Return the snapshots that began to be applied and count: the data set and the moment of each.
+
+    `finishing` is a batch that is being undone.
+    """
     plan = PlanRow
     begun = (
-        select(plan.id, plan.request, plan.moment)
+        select(plan.id, plan.request, plan.moment, plan.data_set)
         .join(Batch, Batch.id == plan.id)
-        .where(plan.data_set == data_set)
+        .where(plan.data_set.is_not(None))
     )
     rows = [row for row in connection.execute(begun) if row.request["snapshot"]]
-    undone = find_undone(connection, {row.id for row in rows})
-    return max((row.moment for row in rows if row.id not in undone), default=None)
+    undone = find_undone(connection, {row.id for row in rows}, finishing)
+    return [(row.data_set, row.moment) for row in rows if row.id not in undone]
+
+
+def find_snapshot(connection: Connection, data_set: int, moment: datetime) -> tuple[str, str]:
+    """Return the id of the snapshot of a data set that counts at a moment, and the set's name.
+
+    If the plan of the snapshot was removed, the name stands for it.
+    """
+    plan = PlanRow
+    name = connection.execute(select(DataSet.name).where(DataSet.id == data_set)).scalar_one()
+    rows = connection.execute(
+        select(plan.id, plan.request).where(plan.data_set == data_set, plan.moment == moment)
+    )
+    return next((row.id for row in rows if row.request["snapshot"]), name), name
+
+
+def count_left_to_snapshots(connection: Connection, undo_id: str, number: int | None) -> int:
+    """Return how many enrollments an undo does not restore because of later snapshots.
+
+    They are counted in one chunk of the undo, or in all.
+    """
+    rows = connection.execute(select(PlanRow.moment, PlanRow.request))
+    moments = [row.moment.isoformat() for row in rows if row.request["snapshot"]]
+    if not moments:
+        return 0
+    first, end = (f"{undo_id}:", f"{undo_id};")
+    if number is not None:
+        first, end = line_request_ids(undo_id, number)
+    dialect = connection.dialect.name
+    values = {"undo": undo_id, "first": first, "end": end, "moments": moments}
+    values["action"] = Action.ENROLL.value
+    return connection.scalar(_count_won_at(dialect), values) or 0
+
+
+@cache
+def _count_won_at(dialect: str) -> Any:
+    result = EnrollmentResult
+    if dialect == "postgresql":
+        elements, extract = func.json_array_elements, func.json_extract_path_text
+        places = ("1", "2")
+    else:
+        elements, extract = func.json_each, func.json_extract
+        places = ("$[1]", "$[2]")
+    each = elements(result.superseded).table_valued("value", joins_implicitly=True)
+    action, won_at = (extract(each.c.value, place, type_=String()) for place in places)
+    return (
+        select(func.count())
+        .select_from(result, each)
+        .where(
+            result.request_id > bindparam("first"),
+            result.request_id < bindparam("end"),
+            result.batch_id == bindparam("undo"),
+            result.superseded.is_not(None),
+            action == bindparam("action"),
+            won_at.in_(bindparam("moments", expanding=True)),
+        )
+    )
+
+
+def find_ended(
+    connection: Connection, data_set: int, until: datetime, after: Pair, limit: int = PAGE
+) -> list[Pair]:
+    """Return the next pairs that a data set owned and that ended until a moment, by their keys."""
+    past = PastEnrollment
+    key = (past.student_id, past.course_id)
+    wanted = select(*key).where(past.data_set == data_set, past.ended_at <= until)
+    page = wanted.where(tuple_(*key) > tuple_(*map(literal, after))).distinct()
+    rows = connection.execute(page.order_by(*key).limit(limit))
+    return [(student, course) for student, course in rows]
 
 
 def set_swept_at(

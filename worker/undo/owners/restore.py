@@ -66,7 +66,9 @@ def _take_back(connection: Connection, batch: Submitted) -> None:
             alone = _left_alone(connection, batch, pairs)
             change_owner(connection, alone, batch.data_set, None)
             remove_notes(connection, alone)
-        for pairs in pages_with_outcome(connection, batch.id, Fate.PASSED_ON):
+        # A later snapshot that does not name them would have passed them on as well.
+        is_last = before is None or before < batch.moment
+        for pairs in pages_with_outcome(connection, batch.id, Fate.PASSED_ON) if is_last else ():
             _return(connection, batch, _left_alone(connection, batch, pairs))
         # The end of a snapshot removed the notes of its data set that it did not renew.
         earlier = batches_between(connection, batch.data_set, before, batch.moment)
@@ -120,30 +122,45 @@ def _renew_notes(
 
 
 def renew_notes(
-    connection: Connection, pairs: Collection[Pair], data_set: int | None = None
+    connection: Connection,
+    pairs: Collection[Pair],
+    data_set: int | None = None,
+    finishing: str | None = None,
 ) -> None:
     """Note again which other data sets name pairs: one data set, or all.
+
+    `finishing` is the batch that is being undone, until its undo is at its end.
+    """
+    if not pairs:
+        return
+    namings = find_namings(connection, pairs, finishing)
+    remove_notes(connection, pairs, data_set)
+    for key, named in namings.items():
+        if data_set in (None, key):
+            add_notes(connection, key, named)
+
+
+def find_namings(
+    connection: Connection, pairs: Collection[Pair], finishing: str | None = None
+) -> dict[int, dict[Pair, datetime]]:
+    """Return which data sets name pairs, and when each did so last.
 
     The results of requests that count say so: of those that named a pair which was enrolled, after
     it was dropped last and since the last snapshot of their data set.
     """
-    if not pairs:
-        return
     events = find_events(connection, pairs)
     adoptions = find_adoptions(connection, pairs)
     ids = {event.batch_id for event in events} | {plan_id for _, plan_id, _ in adoptions}
-    undone = find_undone(connection, ids)
+    undone = find_undone(connection, ids, finishing)
     counting = [event for event in events if event.batch_id not in undone]
     # As long as an enrollment has no owner, none is noted beside that.
     owned = [(pair, moment) for pair, plan_id, moment in adoptions if plan_id not in undone]
     namings = _namings(counting, owned)
-    if data_set is not None:
-        namings = {data_set: namings.get(data_set, {})}
     swept = find_swept(connection, namings.keys()) if namings else {}
-    remove_notes(connection, pairs, data_set)
-    for key, named in namings.items():
-        valid = {p: at for p, at in named.items() if not _is_outdated(at, swept.get(key))}
-        add_notes(connection, key, valid)
+    return {
+        key: {p: at for p, at in named.items() if not _is_outdated(at, swept.get(key))}
+        for key, named in namings.items()
+    }
 
 
 def _namings(

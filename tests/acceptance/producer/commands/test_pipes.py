@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import ENROLL, GOOD, REFUSED, USAGE, run_program
+from support.prepared import Prepared
 from support.workers import Deployment
 
 # What is read and printed does not depend on the worker's database.
@@ -125,8 +126,8 @@ def test_a_closed_standard_input_is_reported(deployment: Deployment) -> None:
 def test_without_a_terminal_progress_is_a_plain_line_now_and_then(deployment: Deployment) -> None:
     names, course = roster(deployment, 12_000)
     rows = [f"{name},{course}\n".encode() for name in names]
-    with subprocess.Popen(
-        [*ENROLL, "submit", "-"],
+    with Prepared(
+        ["-m", "producer", "submit", "-"],
         # Forced colors must not make the bar appear in a log.
         env=deployment.environment | {"FORCE_COLOR": "1", "NO_COLOR": "1"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -151,8 +152,8 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(deployment: De
 def on_a_terminal(deployment: Deployment, *arguments: str, **environment: str) -> str:
     """Return what is written to a terminal, standard error included."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*ENROLL, *arguments],
+    process = Prepared(
+        ["-m", "producer", *arguments],
         env=deployment.environment | {"TERM": "xterm-256color"} | environment,
         stdin=theirs, stdout=theirs, stderr=theirs,
     )  # fmt: skip

@@ -166,9 +166,12 @@ def test_an_unknown_plan_and_an_unknown_data_set_are_named(desk: Desk) -> None:
 
 
 def test_a_data_set_alone_needs_no_plan(desk: Desk) -> None:
-    shown = desk.run("submit", "--data-set", f"set-{desk.own}", desk.file(*desk.students))
-    assert f"Data set: set-{desk.own}" in shown.stdout
+    name, file = f"set-{desk.own}", desk.file(*desk.students, "no-such-student")
+    shown = desk.run("submit", "--data-set", name, file, "--batch-id", desk.own, expect=REFUSED)
+    assert f"Data set: {name}" in shown.stdout
     assert desk.enrolled() == 30
+    refused = desk.run("errors", desk.own, expect=REFUSED)
+    assert f"Submit the corrected lines with --data-set {name}. Otherwise" in refused.stderr
 
 
 def test_the_id_of_a_package_or_of_a_part_leads_to_the_right_one(

@@ -129,14 +129,17 @@ def test_a_discarded_upload_changes_nothing_and_says_so(
 
 def test_a_dry_run_is_only_shown(page: Any, client: EnrollmentClient, tmp_path: Path) -> None:
     before = enrolled(client)
-    choose(page, nightly(tmp_path, STUDENTS[:9]))
+    choose(page, nightly(tmp_path, [*STUDENTS[:9], "pp19"]))
     page.get_by_text("Look before anything changes").click()
     page.get_by_label("Only show me what it would do").check()
     check(page)
     page.locator("#send").click()
     plan = page.get_by_role("region", name="What would change")
     plan.get_by_role("heading", name="What this file would do").wait_for()
-    assert "Nothing was changed, and nothing will be." in plan.inner_text()
+    text = plan.inner_text()
+    assert "Nothing was changed, and nothing will be." in text
+    assert "Enrollments: 10 rows; if applied: " in text
+    assert "Likely reason: 1 id probably" in text
     assert plan.get_by_role("button", name="Approve …").count() == 0
     assert findings_of(page) == []
     assert enrolled(client) == before

@@ -46,7 +46,9 @@ def test_lines_are_corrected_by_keyboard_alone_on_a_narrow_dark_screen(
         enter_roster(client, ["K1", "K2", "K3"], ["KC-1", "KC-2"])
     lines = ("K1,KX-1,a", "K2,KX-1,b", "K3,KX-1,c", "K3,KC-9,d")
     batch_id = refused_batch(
-        deployment, write_lines(tmp_path / "k.csv", "student_id,course_id,note", *lines)
+        deployment,
+        write_lines(tmp_path / "k.csv", "student_id,course_id,note", *lines),
+        data_set="feed",
     )
     page = browser.new_page(width=375, height=700, scheme="dark")
     page.goto(f"{url}/#/batches/{batch_id}/repair")
@@ -73,6 +75,9 @@ def test_lines_are_corrected_by_keyboard_alone_on_a_narrow_dark_screen(
     assert page.get_by_role("row").count() == 2  # The head, and the line that is still wrong.
     assert findings_of(page) == []
     assert courses_of(deployment, "K2") == {"KC-1"}
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        (corrected,) = client.recent_batches(1)
+    assert (corrected.books.enrolled, corrected.data_set) == (3, "feed")
 
 
 def _focused(page: Any) -> str:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
+from producer.contract.chunks import EnrollmentChunk
 from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
 from producer.contract.plans import PlanState, PlanStatus
+from producer.contract.routing import KIND_TASKS
 from producer.errors import UndoRefused
 from producer.schemas import Kind
 from producer.testing import FakeEnrollmentClient
@@ -86,6 +88,12 @@ class Side:
         self.client.submit_batch("students", [{"sis_id": each} for each in STUDENTS])
         self.client.submit_batch("courses", [{"sis_id": each} for each in COURSES])
         self.batches: list[str] = []
+        self._worker = worker
+
+    def receive(self, chunk: EnrollmentChunk) -> None:
+        """Let the worker receive a chunk, as from the broker."""
+        text = chunk.model_dump_json(exclude_unset=True)
+        self._worker.run(KIND_TASKS[Kind.ENROLLMENTS], [text], {}, {})
 
     def do(self, step: Step) -> Any:
         """Do a step, and return what is the same for every client."""
@@ -139,7 +147,12 @@ class Side:
                     undo = self.client.undo(batch_id)
                 except UndoRefused as error:
                     return str(error)
-                return undo.state, undo.books, [(e.student_sis_id, e.action) for e in undo.left]
+                undone_by = (
+                    self.client.batch(batch_id).undone_by,
+                    self.client.plan(batch_id).undone_by,
+                )
+                left = [(each.student_sis_id, each.action) for each in undo.left]
+                return undo.state, undo.books, left, undone_by
         return None
 
     def enrolled(self) -> dict[Any, list[Any]]:
@@ -184,3 +197,27 @@ def test_plans_and_undos_of_the_fake_are_those_of_the_worker(
         event(f"{step.verb}: {expected[:2] if isinstance(expected, tuple) else ''}")
         stored, in_memory = (side.enrolled() for side in sides)
         assert in_memory == stored, step
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_batch_that_is_undone_while_it_arrives_is_stopped(
+    sql_worker: SqlWorker, in_memory: bool
+) -> None:
+    side = Side(MemoryWorker() if in_memory else sql_worker)
+    first, second = (
+        EnrollmentChunk(
+            batch_id="b",
+            number=number,
+            last=number == 1,
+            records=({"student_id": student, "course_ids": ["C1"]},),
+        )
+        for number, student in enumerate(STUDENTS[:2])
+    )
+    side.receive(first)
+    assert side.client.undo("b").books.dropped == 1
+    side.receive(second)
+    status = side.client.batch("b", refusals=True)
+    assert (status.state, status.undone_by) == ("done", "undo:b")
+    assert (status.books.enrolled, status.books.rejected) == (1, 1)
+    assert [refusal.code for refusal in status.refusals] == ["undone"]
+    assert not any(side.enrolled().values())

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +15,7 @@ from sqlalchemy import Connection, Engine, event, inspect, text
 
 from support.paths import ROOT
 from support.postgres import server_of
+from support.prepared import Prepared
 from support.stopwatch import Stopwatch
 from support.waiting import wait_for
 from support.workers import worker_environment
@@ -34,8 +33,8 @@ class Process:
     def __init__(self, url: str, log: Path, *arguments: str) -> None:
         self._log = log
         with log.open("wb") as output:
-            self.popen = subprocess.Popen(
-                [sys.executable, *arguments],
+            self.popen = Prepared(
+                arguments,
                 env=worker_environment("", url),
                 cwd=ROOT,
                 stdout=output,

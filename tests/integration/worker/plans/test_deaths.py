@@ -1,12 +1,13 @@
 """A record that kills each worker that plans it ends its plan, with a reason that names it."""
 
-import subprocess
-import sys
+import os
 
 import pytest
 
 from producer.contract.plans import PlanState
+from support.commands import run_python
 from support.databases import store_roster, url_of
+from support.paths import ROOT, TESTS
 from support.staging import advance, chunks_of, request, stage
 from worker.database.engine import Database
 
@@ -43,12 +44,9 @@ for _ in range(int(sys.argv[2])):
 
 def lose_workers(database: Database, count: int) -> None:
     """Let so many workers begin to plan a poison record, and let their leases end."""
-    subprocess.run(
-        [sys.executable, "-c", KILLED, url_of(database), str(count)],
-        env={"PYTHONPATH": ":".join(filter(None, sys.path))},
-        timeout=60,
-        check=True,
-    )
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    parent = run_python("-c", KILLED, url_of(database), str(count), env=environment, cwd=ROOT)
+    assert parent.returncode == 0, parent.stderr
 
 
 @pytest.mark.parametrize(("deaths", "is_given_up"), [(3, False), (4, True)])

@@ -11,6 +11,7 @@ from producer.contract.findings import State
 from producer.contract.plan_requests import PlanPurpose
 from producer.schemas import Kind
 from support.chunks import apply_chunk, chunk, pairs, status
+from support.operator import ask
 from support.staging import MOMENT, advance, chunks_of, request, stage
 from worker.batches.listing import BatchSearch, batch_page
 from worker.batches.status import applied_chunks, batch_statuses
@@ -49,6 +50,25 @@ def test_batches_that_are_planned_are_in_the_list_at_their_moment(database: Data
         ("b", BatchState.STAGED)
     ]
     assert listed(database, cursor=(MOMENT, "b")) == []
+
+
+def test_what_was_only_planned_or_discarded_stays_in_the_lists(database: Database) -> None:
+    unknown = request(("nods", Kind.ENROLLMENTS), snapshot=True)
+    (refused,) = chunks_of(unknown, [pairs("A", "M1")], batch_id="nods", data_set="no-such")
+    stage(database, refused, moment=MOMENT + timedelta(days=1))
+    stage(database, chunks_of(request(purpose=PlanPurpose.REPORT), [pairs("A", "M1")])[0])
+    advance(database)
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M2"), batch_id="now"))
+    rows = {row["batch"]: row for row in ask(database, "batches")}
+    assert [*rows] == ["now", "b", "nods"]
+    assert {rows[name]["state"] for name in ("nods", "b")} == {"discarded", "planned"}
+    assert rows["nods"]["file"] == "file.csv"
+    assert rows["nods"]["submitter"] == "registrar"
+    assert ("nods", BatchState.DISCARDED) in listed(database)
+    (shown,) = batch_statuses(database, ["nods"], {}, refusals=False)
+    assert shown.file_name == "file.csv"
+    assert [row["batch"] for row in ask(database, "batches", "--limit", "1")] == ["now"]
+    assert ask(database, "batches", "--unfinished") == []
 
 
 def test_a_batch_with_stored_and_refused_chunks_is_listed_once(database: Database) -> None:

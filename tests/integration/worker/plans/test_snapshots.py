@@ -185,8 +185,8 @@ def test_an_older_held_snapshot_is_discarded_when_a_newer_one_starts(database: D
     outdated = plan_status(database, "older")
     assert outdated.state is PlanState.DISCARDED
     assert outdated.advice == (
-        "A newer snapshot of the data set sis, the plan newer, has already been applied or has"
-        " begun to be. Nothing of this one was applied."
+        "A newer snapshot of the data set sis, the plan newer, has already been applied, or is"
+        " being applied. Nothing of this one was applied."
     )
     assert enrolled_pairs(database) == in_c1(*STUDENTS[:4])
 

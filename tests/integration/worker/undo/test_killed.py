@@ -1,13 +1,14 @@
 """An undo is killed before each of its commits, and then run again. Both databases."""
 
-import subprocess
-import sys
+import os
 
 import pytest
 from sqlalchemy import func, select
 
 from support import chunks
+from support.commands import run_python
 from support.databases import store_roster, url_of
+from support.paths import ROOT, TESTS
 from support.undoing import COURSES, STUDENTS, apply, pairs, request, undone
 from worker.database.engine import Database
 from worker.models import PastEnrollment
@@ -42,13 +43,9 @@ def test_an_undo_that_is_killed_continues_where_it_stopped(database: Database, c
         before = {"requests": number, "rows": number}
         part = request("A", enroll=[COURSES[number]])
         apply(database, part, number=number, last=number == CHUNKS - 1, before=before)
-    child = subprocess.run(
-        [sys.executable, "-c", KILLED, url_of(database), str(commit)],
-        env={"PYTHONPATH": ":".join(filter(None, sys.path))},
-        timeout=60,
-        check=False,
-    )
-    assert child.returncode == -9
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    child = run_python("-c", KILLED, url_of(database), str(commit), env=environment, cwd=ROOT)
+    assert child.returncode == -9, child.stderr
     done = max(0, commit - 3)
     assert len(pairs(database)) == CHUNKS - done
     report = undone(database)

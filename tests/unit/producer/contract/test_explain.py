@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from producer.contract.chunks import EnrollmentChunk
 from producer.contract.explain import parse_record
 from producer.schemas import (
     ContractModel,
@@ -114,3 +115,37 @@ def test_a_request_may_have_two_lists_of_courses_that_share_none() -> None:
     assert found == ()
     assert request is not None
     assert (request.course_ids, request.drop_course_ids) == ((1, "1"), ("2", 2))
+
+
+MEMBER = {"batch_id": "b", "kind": "enrollments"}
+PLAN: dict[str, Any] = {"id": "b", "members": [MEMBER], "purpose": "apply"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"purpose": "maybe"}, 'plan.purpose: must be report or apply, not "maybe"'),
+        ({"hold": "2"}, 'plan.hold: must be always, or a percentage such as 2%, not "2"'),
+        ({"id": None}, "plan.id: must be a string of 1 to 128 characters, not null"),
+        ({"snapshot": "yes"}, 'plan.snapshot: must be true or false, not "yes"'),
+        ({"colour": 1}, "plan.colour: is not a known field; correct its name, or remove it"),
+        ({"members": []}, "plan.members: must be a list of 1 to 10 batches, not []"),
+        (
+            {"members": [{**MEMBER, "kind": "drops"}]},
+            'plan.members[0].kind: must be students, courses or enrollments, not "drops"',
+        ),
+        ({"members": [{"kind": "courses"}]}, "plan.members[0].batch_id: is required"),
+        ({"adopt": True}, "plan: adopt is only for snapshots"),
+    ],
+)
+def test_a_bad_plan_is_explained_at_its_own_field(fields: dict[str, Any], message: str) -> None:
+    chunk = {"batch_id": "b", "number": 0, "plan": PLAN | fields}
+    found = problems(chunk, EnrollmentChunk)
+    assert found == {message.partition(":")[0]: message}
+
+
+def test_bad_sizes_of_earlier_chunks_are_explained_at_their_own_field() -> None:
+    chunk = {"batch_id": "b", "number": 1, "before": {"requests": -1, "rows": 2}}
+    assert problems(chunk, EnrollmentChunk) == {
+        "before.requests": "before.requests: must be an integer from 0 on, not -1"
+    }

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from producer.errors import InvalidRequest, UnreadableFile
+from producer.files.refused_lines import write_csv
 from producer.testing import FakeEnrollmentClient
 from support.packages import zipped_package
 
@@ -74,6 +75,25 @@ def test_a_file_of_drops_is_no_snapshot(client: FakeEnrollmentClient, tmp_path: 
     path.write_text("student_id,course_id\nS,C\n")
     with pytest.raises(UnreadableFile, match=r"Every line of .* would be a drop"):
         client.submit_file(path, snapshot="sis", drop=True)
+
+
+def test_refused_lines_are_no_snapshot(client: FakeEnrollmentClient, tmp_path: Path) -> None:
+    client.submit_batch("students", [{"sis_id": "S"}, {"sis_id": "T"}])
+    client.submit_batch("courses", [{"sis_id": "C"}])
+    whole, refused = tmp_path / "night.csv", tmp_path / "refused.csv"
+    whole.write_text("student_id,course_id\nS,C\nU,C\n")
+    batch = client.submit_file(whole, snapshot="sis").batch_id
+    with refused.open("wb") as file:
+        status = client.batch(batch)
+        write_csv(file, status.columns, status.form, client.refusals(batch))
+    refused.write_text(refused.read_text().replace("U,C", "T,C"))
+    with pytest.raises(UnreadableFile, match="holds the refused lines of another file") as raised:
+        client.submit_file(refused, snapshot="sis")
+    assert raised.value.options == ("snapshot", "data-set")
+    client.submit_file(refused, data_set="sis")
+    whole.write_text("student_id,course_id\nS,C\n")
+    plan = client.plan(client.submit_file(whole, snapshot="sis").batch_id)
+    assert plan.absent.dropped == 1  # What was corrected belongs to the data set.
 
 
 def test_a_roster_is_no_snapshot(client: FakeEnrollmentClient, tmp_path: Path) -> None:

@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
+from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
+from producer.schemas import Kind
 from worker.plans.deaths import Deaths
 
+REQUEST = PlanRequest(
+    id="b",
+    members=(PlanMember(batch_id="b", kind=Kind.ENROLLMENTS),),
+    purpose=PlanPurpose.APPLY,
+)
 FIRST, SECOND, END = ["b", 1], ["b", 2], ["", -1]
 
 
@@ -39,6 +46,6 @@ def test_only_deaths_at_one_place_add_up() -> None:
     ],
 )
 def test_the_reason_names_the_place(found: Deaths, words: str | None) -> None:
-    problem = found.problem()
+    problem = found.problem(REQUEST)
     assert (problem is None) == (words is None)
     assert words is None or words in str(problem)

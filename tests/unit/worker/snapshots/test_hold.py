@@ -102,9 +102,9 @@ def test_refused_lines_hold_a_snapshot_that_drops(doubts: Doubts) -> None:
 @pytest.mark.parametrize(
     ("doubts", "start", "end"),
     [
-        (Doubts(half=1), "1 refused line may", "only the student or only the course is known in 1"),
-        (Doubts(nothing=2), "2 refused lines may", "neither is known in 2"),
-        (Doubts(half=1, nothing=1_000), "1,001 refused lines may", "and neither is known in 1,000"),
+        (Doubts(half=1), "1 refused line may", "has only the student or only the course"),
+        (Doubts(nothing=2), "2 refused lines may", "has neither the student nor the course"),
+        (Doubts(half=1, nothing=1_000), "1,001 refused lines may", "and for 1,000, neither"),
     ],
 )
 def test_the_sentence_about_refused_lines_counts_what_is_there(
@@ -115,6 +115,13 @@ def test_the_sentence_about_refused_lines_counts_what_is_there(
     )
     assert reason.message.startswith(start)
     assert f"{end}. Correct" in reason.message
+
+
+def test_two_reasons_about_drops_do_not_say_the_same() -> None:
+    many, most = reasons_to_hold(request(), HoldRules(), absence(20, 30), batch(enrolled=1))
+    assert many.message.startswith("It would drop 20 enrollments of the 30 ")
+    assert most.message.startswith("It would drop most of its data set: 20 of 30 enrollments. ")
+    assert "of the right term" in most.message
 
 
 def test_a_file_about_enrollments_without_an_owner_is_held_unless_it_adopts_them() -> None:

@@ -1,0 +1,133 @@
+"""In whatever order batches are undone, the others decide what is enrolled. Both databases.
+
+The plain model is a set of pairs to which the batches that count are applied, one after another.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from support.databases import opened_database, without_syncing
+from support.snapshots import Feeds, Pair, at, clear, clock, grid, make_feeds
+from worker.database.engine import Database
+from worker.undo.run import rehearse, undo
+
+PAIRS = grid((1, 2), (1, 2))
+P = PAIRS[0]
+
+QUICK = settings(
+    max_examples=5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+)
+
+
+class Step(NamedTuple):
+    """A batch of the data set, or a list of drops, that may be undone, or single requests."""
+
+    form: str
+    pairs: Sequence[Pair]
+
+
+ENROLL, DROP, SNAPSHOT = (Step(form, [P]) for form in ("enroll", "drop", "snapshot"))
+EMPTY = Step("snapshot", [])
+BY_HAND, BY_HAND_DROP = Step("enroll by hand", [P]), Step("drop by hand", [P])
+
+some_pairs = st.lists(st.sampled_from(PAIRS), unique=True, max_size=3)
+FORMS = ["enroll", "drop", "snapshot", "drop by hand"]
+steps = st.builds(Step, st.sampled_from(FORMS), some_pairs).filter(
+    lambda step: bool(step.pairs) or step.form == "snapshot"
+)
+
+
+def expected(counting: Iterable[Step]) -> set[Pair]:
+    """Return what is enrolled after these steps; a snapshot is the whole truth."""
+    enrolled: set[Pair] = set()
+    for form, pairs in counting:
+        if form == "snapshot":
+            enrolled = set(pairs)
+        elif form.startswith("enroll"):
+            enrolled |= set(pairs)
+        else:
+            enrolled -= set(pairs)
+    return enrolled
+
+
+@pytest.fixture
+def feeds(database: Database) -> Feeds:
+    return make_feeds(database, 2, 2)
+
+
+def apply(feeds: Feeds, step: Step, minute: int) -> None:
+    batch_id = f"step-{minute}"
+    if step.form == "snapshot":
+        feeds.snapshot("sis", step.pairs, at(minute), batch_id=batch_id)
+    elif step.form == "drop by hand":
+        feeds.by_hand(at(minute), drop=step.pairs)
+    elif step.form == "enroll by hand":
+        feeds.by_hand(at(minute), enroll=step.pairs)
+    else:
+        is_drop = step.form == "drop"
+        data_set = None if is_drop else "sis"
+        feeds.batch(data_set, step.pairs, at(minute), batch_id=batch_id, drops=is_drop)
+
+
+@QUICK
+@given(script=st.lists(steps, min_size=2, max_size=4), data=st.data())
+def test_what_is_enrolled_follows_from_the_batches_that_count(
+    feeds: Feeds, script: list[Step], data: st.DataObject
+) -> None:
+    undoable = [number for number, step in enumerate(script) if "hand" not in step.form]
+    order = data.draw(st.permutations(undoable), "order")
+    check(feeds, script, order)
+
+
+@pytest.fixture
+def sqlite_feeds(new_database: Callable[[str], str]) -> Iterator[Feeds]:
+    with opened_database(new_database("sqlite")) as database:
+        yield make_feeds(without_syncing(database), 2, 2)
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    "script",
+    [
+        [ENROLL, DROP],
+        [ENROLL, ENROLL],
+        [ENROLL, DROP, ENROLL],
+        [ENROLL, DROP, DROP],
+        [BY_HAND, DROP, DROP],
+        [ENROLL, BY_HAND, DROP],
+        [SNAPSHOT, EMPTY, EMPTY],
+        [SNAPSHOT, EMPTY, SNAPSHOT, EMPTY],
+        [SNAPSHOT, EMPTY, ENROLL, DROP, EMPTY],
+        [ENROLL, BY_HAND_DROP, ENROLL],
+    ],
+)
+def test_one_pair_and_several_batches_that_are_undone(
+    sqlite_feeds: Feeds, script: list[Step], backwards: bool
+) -> None:
+    order = [number for number, step in enumerate(script) if "hand" not in step.form]
+    check(sqlite_feeds, script, order[::-1] if backwards else order)
+
+
+def check(feeds: Feeds, script: Sequence[Step], order: Sequence[int]) -> None:
+    """Apply steps, undo some in this order, and undo their undos; compare with the model."""
+    clear(feeds)
+    for number, step in enumerate(script):
+        apply(feeds, step, number)
+    assert feeds.pairs() == expected(script)
+    undone: set[int] = set()
+    for prefix in ("", "undo:"):
+        for number in order:
+            batch_id = f"{prefix}step-{number}"
+            shown = rehearse(feeds.database, batch_id, clock=clock)
+            assert undo(feeds.database, batch_id, clock=clock) == shown
+            undone ^= {number}
+            counting = [step for i, step in enumerate(script) if i not in undone]
+            assert feeds.pairs() == expected(counting), f"after the undo of {batch_id}"

@@ -1,0 +1,31 @@
+"""The page says the right next step about an upload that was undone, and about its undo."""
+
+from typing import Any
+
+from support.page_modules import run_module
+
+BEING = "It is being undone by undo:b. If that was interrupted, the operator runs …"
+STALLED = {"state": "stalled", "chunks": 3, "kind": "enrollments"}
+
+CASES: list[tuple[dict[str, Any], str, str | None]] = [
+    ({"batch_id": "undo:b", **STALLED}, "Press “Undo …” below: it continues.", "b"),
+    ({"batch_id": "undo:b", **STALLED, "undone_by": "undo:undo:b"}, "nothing to do", None),
+    ({"batch_id": "b", **STALLED, "undone_by": "undo:b", "advice": "…"}, "nothing to do", None),
+    ({"batch_id": "b", **STALLED, "undone_by": "undo:b", "advice": BEING}, "", None),
+    ({"batch_id": "b", **STALLED, "chunks": None}, "Send the same file again", None),
+    ({"batch_id": "b", "state": "done", "kind": "enrollments", "undone_by": "undo:b"}, "", None),
+    ({"batch_id": "undo:b", "state": "running", "kind": "enrollments"}, "", None),
+    ({"batch_id": "undo:b", "state": "done", "kind": "enrollments"}, "", "undo:b"),
+    ({"batch_id": "b", "state": "done", "kind": "enrollments"}, "", "b"),
+    ({"batch_id": "s", "state": "done", "kind": "students"}, "", None),
+]
+
+
+def test_each_state_has_its_next_step() -> None:
+    statuses = [status for status, _, _ in CASES]
+    said = run_module("progress.js", "value.map(page.adviceOn)", statuses)
+    offered = run_module("undoable.js", "value.map(page.undoable)", statuses)
+    for (status, words, undone), advice, offer in zip(CASES, said, offered, strict=True):
+        assert offer == undone, status
+        assert words in advice, status
+        assert bool(words) == bool(advice), status

@@ -1,0 +1,100 @@
+"""Send the last statement of a transaction together with its COMMIT, in one round trip."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from worker.database.replies import next_reply
+
+T = TypeVar("T")
+
+
+class LastStatement(NamedTuple):
+    """A statement of PostgreSQL that returns nothing, with its parameters as text."""
+
+    sql: bytes
+    """The first parameter is `$1`."""
+    parameters: Sequence[bytes | None]
+
+
+@dataclass(frozen=True)
+class LastWrite(Generic[T]):
+    """What a transaction writes last, depending on the value of its work."""
+
+    statement: Callable[[Connection, T], LastStatement | None]
+    """Return the statement that does it; None if that is not possible."""
+    write: Callable[[Connection, T], object]
+    """Do it in the usual way."""
+
+
+def commit_with(
+    connection: Connection, statement: LastStatement, meanwhile: Callable[[], object]
+) -> None:
+    """Run a statement on PostgreSQL and commit; do something else while PostgreSQL does that.
+
+    What is done `meanwhile` must be of no effect until this function returns, because the commit
+    may fail. Raises DBAPIError, as a statement or a commit alone would, and what `meanwhile`
+    raises.
+    """
+    driver: Any = connection.connection.driver_connection
+    server = driver.pgconn
+    try:
+        # psycopg's own pipeline would need more system calls, and a reply only comes at its end.
+        server.enter_pipeline_mode()
+        try:
+            server.send_query_params(statement.sql, statement.parameters)
+            server.send_query_params(b"COMMIT", None)
+            server.pipeline_sync()
+            meanwhile()
+        finally:
+            failed = _first_error(server)
+            with suppress(psycopg.Error):
+                server.exit_pipeline_mode()
+        if failed is not None:
+            raise _error_of(failed)
+    except psycopg.Error as error:
+        if driver.closed:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            statement.sql.decode(),
+            None,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=driver.closed,
+            dialect=connection.dialect,
+        ) from error
+
+
+_GOOD = (ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
+
+
+def _first_error(server: Any) -> Any:
+    """Wait for all replies; return the first one that reports an error."""
+    first = None
+    while True:
+        # After the reply to each statement comes None.
+        result = next_reply(server) or next_reply(server)
+        if result is None:
+            return first
+        if result.status not in _GOOD and first is None:
+            first = result
+        if result.status == ExecStatus.PIPELINE_SYNC:
+            return first
+
+
+def _error_of(result: Any) -> psycopg.Error:
+    """Return the error in a reply, as psycopg itself would raise it."""
+    state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+    message = result.error_message.decode(errors="replace").strip()
+    try:
+        kind: type[psycopg.Error] = psycopg.errors.lookup(state)
+    except KeyError:
+        kind = psycopg.OperationalError
+    return kind(message, info=result)

@@ -1,0 +1,33 @@
+"""Read replies of PostgreSQL through libpq, so that other threads run while one waits."""
+
+import select
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn, PGresult
+
+
+def next_reply(server: "PGconn") -> "PGresult | None":
+    """Send what is left to send, and wait for a reply; None ends the replies to a statement.
+
+    Raises OperationalError of psycopg if the connection breaks. Whatever interrupts the wait closes
+    the connection: its replies would be taken for those to later statements.
+    """
+    try:
+        # libpq would wait as well, but all threads of the process would wait with it.
+        while server.flush():
+            _wait(server, select.POLLIN | select.POLLOUT)
+            server.consume_input()
+        while server.is_busy():
+            _wait(server, select.POLLIN)
+            server.consume_input()
+    except BaseException:
+        server.finish()
+        raise
+    return server.get_result()
+
+
+def _wait(server: "PGconn", events: int) -> None:
+    poll = select.poll()
+    poll.register(server.socket, events)
+    poll.poll()

@@ -72,7 +72,7 @@ class FileSource(_Alone):
         """Return how many bytes of the file have been read."""
         return 0 if self._file is None else self.size if self._file.closed else self._file.tell()
 
-    def records(self) -> Lines:
+    def records(self) -> LineStream:
         """Yield every record from the beginning of the file. Raises UnreadableFile."""
         return LineStream(self._blocks())
 

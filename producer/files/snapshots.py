@@ -1,6 +1,7 @@
 """Check that a file can be a snapshot, the whole truth of a data set, and read it as one."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
 from producer.contract.chunks import COURSE_FIELDS
@@ -55,8 +56,9 @@ def check_snapshot(
             check_layout(source, choices)
             if may_hold_drops(source.layout) and isinstance(source, FileSource):
                 again = open_source_chosen(source.path, choices)
-                for _ in without_drops(again, again.records()):
-                    pass
+                with closing(again.records()) as lines:
+                    for _ in without_drops(again, lines):
+                        pass
 
 
 def check_layout(source: Readable, choices: Choices) -> None:

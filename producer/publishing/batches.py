@@ -278,7 +278,7 @@ class BatchPublisher:
         if applied not in (None, fingerprint):
             raise BatchConflict(
                 f"Batch {self._batch.batch_id} was already submitted with different records: chunk"
-                f" {number} is not the same as the one that was applied. {_REMEDY}"
+                f" {number} is not the same as the one that arrived first. {_REMEDY}"
             )
         return applied is not None
 

@@ -2,7 +2,7 @@
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import accumulate, chain, islice
@@ -106,6 +106,11 @@ class LineStream(Iterator[Line]):
 
     def __next__(self) -> Line:
         return next(self._lines)
+
+    def close(self) -> None:
+        """Close the file before all of its lines were read."""
+        if isinstance(self.blocks, Generator):
+            self.blocks.close()
 
 
 def blocks_of(lines: Iterator[Line]) -> Iterator[Block]:

@@ -15,7 +15,7 @@ from producer.contract.rosters import (
     to_microseconds,
     values_reader,
 )
-from producer.schemas import Kind
+from producer.schemas import EnrollmentProblem, Kind
 from worker.batches.counts import Counts, Poison, no_counts
 from worker.batches.refusals import Refusals, plain_record, refusals_of_line
 from worker.enrollment.problems import not_processed
@@ -42,23 +42,27 @@ def upsert_records(
     read = values_reader(kind)
     moments = moments_of_records(batch_moment, chunk.number, len(chunk.row_counts), latest)
     numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
-    for position, (record, rows, (line, *_)) in enumerate(numbered):
-        parsed: Any
-        parsed, problems = parse_record(KIND_MODELS[kind], record)
+    model = KIND_MODELS[kind]
+    for position, (record, rows, lines) in enumerate(numbered):
+        parsed: Any = record
+        problems: tuple[EnrollmentProblem, ...] = ()
+        if not isinstance(record, model):
+            parsed, problems = parse_record(model, record)
+        as_of = None if parsed is None else parsed.as_of
         if position in poison:
             parsed, problems = None, (not_processed(poison[position]),)
-        elif parsed is not None and (ahead := ahead_of_clock(parsed.as_of, latest)) is not None:
+        elif as_of is not None and (ahead := ahead_of_clock(as_of, latest)) is not None:
             parsed, problems = None, (ahead,)
         if parsed is None:
             counts["rejected"] += rows
             counts["requests_rejected"] += 1
             # Many records may name the same line; its cells are stored once.
-            own_cells = cells.pop(line, None)
-            refusals += refusals_of_line(line, problems, plain_record(record), own_cells)
+            own_cells = cells.pop(lines[0], None)
+            refusals += refusals_of_line(lines[0], problems, plain_record(record), own_cells)
         else:
             row, moment = read(parsed), moments[position]
-            if parsed.as_of is not None:
-                moment = to_microseconds(parsed.as_of)
+            if as_of is not None:
+                moment = to_microseconds(as_of)
             accepted.append(RosterRecord(row[0], row[1:], moment))
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge(accepted))
     counts["upserted"] = written.upserted

@@ -1,7 +1,6 @@
 """Report the status of batches: counts, refusals by cause, state and advice."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -90,8 +89,9 @@ def batch_statuses(
             standing = membership.standing(standing, dead_chunks, now)
             mark = membership.mark(mark)
             more |= membership.fields(mark, with_files=with_files)
-        standing, undo = _with_undos(batch_id, standing, undos, now)
-        standing, more = _with_outage(standing, outage), more | undo
+        standing = standing_of_undo(batch_id, standing, undos, now)
+        more |= _undo_of(batch_id, undos.get(batch_id), standing)
+        standing = _with_outage(standing, outage)
         status = _status(batch_id, ledger, mark, standing)
         statuses.append(status.model_copy(update=_missing(standing, dead_chunks) | more))
     return _within(size, add_likely_causes(database, statuses))
@@ -132,6 +132,8 @@ def _find_undos(connection: Connection, batch_ids: Sequence[str]) -> dict[str, U
 
 def _undo_of(batch_id: str, undo: Undo | None, standing: Standing) -> dict[str, Any]:
     """Return what undid a batch, and what it undid, as fields of its status."""
+    if standing.state is BatchState.UNKNOWN:
+        return {}
     shown: dict[str, Any] = {"undoes": batch_it_undoes(batch_id)}
     if undo is None:
         return shown
@@ -149,16 +151,6 @@ def _file_of(row: Any | None) -> dict[str, Any]:
         "columns": row.columns and tuple(row.columns),
         "form": row.form and FileForm.model_validate(row.form, extra="ignore"),
     }
-
-
-def _with_undos(
-    batch_id: str, standing: Standing, undos: Mapping[str, Undo], now: datetime
-) -> tuple[Standing, dict[str, Any]]:
-    """Return how a batch stands that may be an undo, and the fields about its own undo."""
-    standing = standing_of_undo(batch_id, standing, undos.get(batch_it_undoes(batch_id) or ""), now)
-    if standing.state is BatchState.UNKNOWN:
-        return standing, {}
-    return standing, _undo_of(batch_id, undos.get(batch_id), standing)
 
 
 def _with_outage(standing: Standing, outage: str | None) -> Standing:

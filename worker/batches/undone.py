@@ -1,5 +1,6 @@
 """Say where an undo stands, and what to do about it and about the batch it undoes. No SQL."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from producer.contract.batches import BatchState
@@ -15,16 +16,17 @@ def batch_it_undoes(batch_id: str) -> str | None:
 
 
 def standing_of_undo(
-    batch_id: str, standing: Standing, undo: Undo | None, now: datetime
+    batch_id: str, standing: Standing, undos: Mapping[str, Undo], now: datetime
 ) -> Standing:
     """Return where an undo stands, with what to do if it does not go on.
 
-    `standing` is what its ledger says, and `undo` what is stored of the undo of its batch: it may
-    have begun, and nothing of it be applied.
+    `standing` is what its ledger says. `undos` has the undos of batches by batch: one may have
+    begun, and nothing of it be applied.
     """
     undone = batch_it_undoes(batch_id)
     if undone is None:
         return standing
+    undo = undos.get(undone)
     state = standing.state
     has_begun = undo is not None and undo.batch_id == batch_id and not undo.is_done
     if state is BatchState.UNKNOWN and undo is not None and has_begun:
@@ -35,8 +37,8 @@ def standing_of_undo(
     return Standing(
         state,
         f"The undo of {undone} was interrupted. To go on with it, the operator runs `enroll undo"
-        f" {undone}` again; on the page, open this upload and press “Undo …”. What is undone"
-        " already counts once.",
+        f" {shell_word(undone)}` again; on the page, open this upload and press “Undo …”. What is"
+        " undone already counts once.",
     )
 
 

@@ -140,6 +140,8 @@ def _described(status: PlanStatus) -> Iterator[str]:
             f"  Enrollments that the file does not name: {status.absent.absent:,} of"
             f" {status.owned_before:,}; {status.absent.dropped:,} would be dropped."
         )
+        if passed_on := status.absent.passed_on:
+            yield f"  Passed on to other data sets, because these name them: {passed_on:,}."
     for course in status.courses[:SHOWN_COURSES]:
         yield f"    {course.sis_id}: {course.drops:,} of {course.owned:,} students"
     if len(status.courses) > SHOWN_COURSES:

@@ -7,7 +7,6 @@ alone. SQLite has a single writer and needs no lock; nor does a plan, which chan
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -111,15 +110,24 @@ def _is_shared(server: "PGconn", result: "PGresult | None") -> bool:
 
 
 def _share(connection: Connection, meanwhile: Callable[[], object]) -> None:
-    server, result = _send_begin_and_share(connection), None
+    server = _send_begin_and_share(connection)
     try:
         meanwhile()
     finally:
-        if server is not None:
-            with suppress(psycopg.Error):  # The usual way raises what is wrong.
-                result = _last_result(server)
+        result = None if server is None else _reply(connection, server)
     if server is None or not _is_shared(server, result):
         connection.exec_driver_sql(_SHARED)
+
+
+def _reply(connection: Connection, server: "PGconn") -> "PGresult | None":
+    """Return the reply to what was sent; None if the connection is broken."""
+    try:
+        return _last_result(server)
+    except psycopg.Error:
+        return None  # The usual way raises what is wrong.
+    except BaseException:
+        connection.invalidate()  # The wait was interrupted, and the connection is closed.
+        raise
 
 
 def lock_enrollments(

@@ -56,8 +56,7 @@ def commit_with(
             failed = _first_error(server)
             with suppress(psycopg.Error):
                 server.exit_pipeline_mode()
-        if failed is not None:
-            raise _error_of(failed)
+        _raise_if(failed)
     except psycopg.Error as error:
         if driver.closed:
             connection.invalidate(error)
@@ -70,6 +69,10 @@ def commit_with(
             connection_invalidated=driver.closed,
             dialect=connection.dialect,
         ) from error
+    except BaseException:
+        if driver.closed:  # The wait was interrupted; a rollback would raise another error.
+            connection.invalidate()
+        raise
 
 
 _GOOD = (ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
@@ -89,12 +92,14 @@ def _first_error(server: Any) -> Any:
             return first
 
 
-def _error_of(result: Any) -> psycopg.Error:
-    """Return the error in a reply, as psycopg itself would raise it."""
+def _raise_if(result: Any) -> None:
+    """Raise the error in a reply, if there is one, as psycopg itself would."""
+    if result is None:
+        return
     state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
-    message = result.error_message.decode(errors="replace").strip()
+    message = psycopg.pq.error_message(result)
     try:
         kind: type[psycopg.Error] = psycopg.errors.lookup(state)
     except KeyError:
         kind = psycopg.OperationalError
-    return kind(message, info=result)
+    raise kind(message, info=result)

@@ -107,7 +107,7 @@ def _of_held(work: PlanWork, holder: Holder) -> None:
     with work.database.reading() as connection:
         is_old = holder.now(connection) >= expires_at
     if is_old:
-        _expire(holder, work.expiry.held, "it was not decided about")
+        _expire(holder, work.expiry.held, "there was no decision")
     else:
         holder.do(lambda connection: holder.change(connection, due_at=expires_at))
 

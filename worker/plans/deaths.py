@@ -1,4 +1,4 @@
-"""Remember where workers were lost that made a plan, and give the plan up if it was one place.
+"""Remember where workers were lost that made a plan; give it up if several were lost at one place.
 
 A process that is killed cannot say what it died of. So once one was lost, the next ones store which
 chunk they are at. Knows no SQL.
@@ -12,7 +12,7 @@ from worker.plans.holder import Holder
 from worker.plans.poison import way_out
 
 MAX_DEATHS: Final = 3
-"""So many workers may be lost at one place in a row, besides the first one, which stored none."""
+"""How many workers may be lost at one place in a row, besides the first, which stored no place."""
 
 _AT_THE_END: Final = ("", -1)
 """The place of a worker that has planned all chunks and makes the report."""

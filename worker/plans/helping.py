@@ -1,7 +1,7 @@
 """Help another process of the worker to apply the stored chunks of a plan.
 
-The ledger decides who applied a chunk, so a helper needs no lease. It begins where the other
-process ends.
+The ledger decides who applied a chunk, so a helper needs no lease. It takes chunks from the second
+half of those that are left, because the other process begins with the first ones.
 """
 
 import random

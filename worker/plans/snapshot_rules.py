@@ -9,7 +9,7 @@ from producer.contract.printable import moment_text, shell_word
 from producer.schemas import Action, Kind
 from worker.moments import Reading
 
-_AGAIN = "Nothing of it was applied."
+_NOTHING_APPLIED = "Nothing of it was applied."
 
 
 def problem_of_chunk(kind: Kind, chunk: Chunk) -> str | None:
@@ -19,13 +19,13 @@ def problem_of_chunk(kind: Kind, chunk: Chunk) -> str | None:
     if chunk.data_set is None:
         return (
             "A snapshot must name the data set of which it is the whole truth. Submit it again with"
-            f" the name of the data set. {_AGAIN}"
+            f" the name of the data set. {_NOTHING_APPLIED}"
         )
     if chunk.ordered or _may_drop(chunk):
         return (
             "A snapshot holds enrollments only, and this one has drops or an action for each line."
             " Leave them out: what a snapshot does not name is dropped. To submit a list of"
-            f" actions, do it without a snapshot. {_AGAIN}"
+            f" actions, do it without a snapshot. {_NOTHING_APPLIED}"
         )
     return None
 
@@ -51,7 +51,7 @@ def problem_of_moment(sent: datetime | None, reading: Reading) -> str | None:
     return (
         f"The moment of the snapshot, {moment_text(sent)}, lies ahead of the clock of Redis, which"
         f" says {moment_text(reading.now)}: it would outvote what is submitted until then. Submit"
-        f" it again with the time at which the file was true. {_AGAIN}"
+        f" it again with the time at which the file was true. {_NOTHING_APPLIED}"
     )
 
 
@@ -65,7 +65,7 @@ def problem_of_data_set(name: str, data_set: Any | None) -> str | None:
     return (
         f"No operator has created the data set {name} for snapshots. Check the name; if it is"
         f" right, ask the operator to run `enroll data-sets create {shell_word(name)}`, then"
-        f" submit the snapshot under another batch id. {_AGAIN}"
+        f" submit the snapshot under another batch id. {_NOTHING_APPLIED}"
     )
 
 

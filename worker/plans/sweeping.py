@@ -17,7 +17,7 @@ PAUSE: Final = 0.01
 def sweep_some(database: Database, holder: Holder, clock: Clock) -> bool:
     """Drop planned pages for a while; return whether all of them were done.
 
-    If not, the plan is given back. Raises LeaseLost, DBAPIError.
+    If not, any worker may go on with the plan at once. Raises LeaseLost, DBAPIError.
     """
     end = time.monotonic() + SLICE_SECONDS
     with database.reading() as connection:

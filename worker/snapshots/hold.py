@@ -23,14 +23,14 @@ def reasons_to_hold(
 
     `absence` is None if the plan is no snapshot; `batch` is what its enrollments would do.
     """
-    found = [*_of_publisher(request, rules, absence, batch)]
+    reasons = [*_of_publisher(request, rules, absence, batch)]
     if absence is not None:
-        found += _of_snapshot(request, rules, absence, batch)
-    first = {reason.code: reason for reason in reversed(found)}
-    return tuple(reason for reason in found if first[reason.code] is reason)
+        reasons += _of_snapshot(request, rules, absence, batch)
+    first = {reason.code: reason for reason in reversed(reasons)}
+    return tuple(reason for reason in reasons if first[reason.code] is reason)
 
 
-_Found = Iterator[Reason]
+_Reasons = Iterator[Reason]
 
 
 def _reason(code: HoldReason, message: str) -> Reason:
@@ -39,7 +39,7 @@ def _reason(code: HoldReason, message: str) -> Reason:
 
 def _of_publisher(
     request: PlanRequest, rules: HoldRules, absence: Absence | None, batch: PlannedBatch
-) -> _Found:
+) -> _Reasons:
     if request.hold == "always":
         yield _reason(
             HoldReason.ALWAYS,
@@ -68,7 +68,7 @@ def _of_publisher(
 
 def _of_snapshot(
     request: PlanRequest, rules: HoldRules, absence: Absence, batch: PlannedBatch
-) -> _Found:
+) -> _Reasons:
     drops, owned = absence.absent.dropped, absence.owned_before
     if drops > rules.drops_rows and _exceeds(drops, owned, rules.drops_percent):
         yield _reason(
@@ -96,7 +96,7 @@ def _of_snapshot(
     yield from _of_owners(request, rules, absence)
 
 
-def _of_owners(request: PlanRequest, rules: HoldRules, absence: Absence) -> _Found:
+def _of_owners(request: PlanRequest, rules: HoldRules, absence: Absence) -> _Reasons:
     """Yield why a file may belong to another data set than the one that it was submitted for."""
     # Enrollments that the data set named before, too, are an overlap that was accepted then.
     foreign = sum(other.new for other in absence.others)
@@ -129,7 +129,7 @@ def _of_owners(request: PlanRequest, rules: HoldRules, absence: Absence) -> _Fou
         )
 
 
-def _of_courses(rules: HoldRules, absence: Absence) -> _Found:
+def _of_courses(rules: HoldRules, absence: Absence) -> _Reasons:
     losing = [loss for loss in absence.losses if _loses_most(loss, rules)]
     if not losing:
         return
@@ -151,7 +151,7 @@ def _loses_most(loss: CourseLoss, rules: HoldRules) -> bool:
     return is_large and _exceeds(loss.drops, loss.owned, rules.course_percent)
 
 
-def _of_refused_lines(rules: HoldRules, absence: Absence) -> _Found:
+def _of_refused_lines(rules: HoldRules, absence: Absence) -> _Reasons:
     half, nothing = absence.doubts
     drops = absence.absent.dropped
     if not rules.refused_lines or not drops or not half + nothing:

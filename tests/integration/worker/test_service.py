@@ -20,8 +20,9 @@ from worker.database.engine import Database
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.lookups import student_results, students
 from worker.enrollment.results import to_response
+from worker.enrollment.rules import Decisions
 from worker.models import EnrollmentResult
-from worker.service import add_enrollment, add_enrollments
+from worker.service import Overlap, add_enrollment, add_enrollments
 
 
 @pytest.fixture(autouse=True)
@@ -158,9 +159,11 @@ def test_a_lone_request_loads_all_that_it_names_in_one_statement(
         database.engine, "before_cursor_execute", lambda *about: statements.append(about[2])
     )
     response = enroll(database, student, courses)
-    # On PostgreSQL, the lock is taken with the driver's `BEGIN`: see test_lock.
+    # On PostgreSQL, the lock is taken with the driver's `BEGIN`, and the result is stored with the
+    # driver's `COMMIT`: see test_lock and test_last_write.
     own = [text for text in statements if not text.startswith("BEGIN")]
-    assert [text.split()[0] for text in own] == ["SELECT", "INSERT", "INSERT"]
+    result = ["INSERT"] if database.engine.dialect.name == "sqlite" else []
+    assert [text.split()[0] for text in own] == ["SELECT", "INSERT", *result]
     assert (response.status, response.student_id) == ("enrolled", student)
     assert response.student_sis_id == "A"
     assert [(c.id, c.sis_id, c.added) for c in response.enrolled_courses] == [
@@ -294,3 +297,24 @@ def test_names_from_upstream_may_hold_any_character(database: Database) -> None:
     (found,) = students(database, [odd])
     assert found is not None
     assert (found.sis_id, found.name) == (odd, odd)
+
+
+def test_a_request_that_must_not_begin_changes_nothing(database: Database) -> None:
+    incoming = IncomingRequest(
+        "r", {}, StudentEnrollmentRequest(student_id="A", course_ids=("M1",))
+    )
+    with pytest.raises(ZeroDivisionError):
+        add_enrollments(database, [incoming], overlap=Overlap(while_locking=lambda: 1 // 0))
+    assert rows(database) == set()
+    assert student_results(database, ["A"], 10) == [[]]
+    assert decide(database, incoming).status == "enrolled"
+
+
+@pytest.mark.parametrize("ids", [["r"], ["r", "s"]])
+def test_decisions_can_be_used_while_they_are_committed(database: Database, ids: list[str]) -> None:
+    request = StudentEnrollmentRequest(student_id="A", course_ids=("M1",))
+    incoming = [IncomingRequest(request_id, {}, request) for request_id in ids]
+    used: list[Decisions] = []
+    decisions = add_enrollments(database, incoming, overlap=Overlap(while_committing=used.append))
+    assert used == [decisions]
+    assert [len(results) for results in student_results(database, ["A"], 10)] == [len(ids)]

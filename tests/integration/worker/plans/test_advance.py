@@ -296,7 +296,7 @@ def test_a_held_plan_expires(
     age(database, days)
     aged = advance(database, expiry=expiry)
     assert aged.state is (PlanState.DISCARDED if is_expired else PlanState.HELD)
-    assert ("expired because it was not decided about" in str(aged.advice)) is is_expired
+    assert ("expired because there was no decision" in str(aged.advice)) is is_expired
     assert (aged.expires_at is None) is is_expired
 
 

@@ -11,6 +11,7 @@ from producer.contract.plans import Decision, PlanState
 from producer.schemas import Kind
 from support.chunks import apply_chunk, books, chunk, pairs, status
 from support.databases import enrolled_pairs, store_roster
+from support.operator import REMAINS, run
 from support.staging import MOMENT, advance, chunks_of, request, stage, work_on
 from worker.data_sets.repository import allow_snapshots, data_set_key, find_data_set
 from worker.database.engine import Database
@@ -84,6 +85,22 @@ def test_a_snapshot_drops_what_it_does_not_name_and_says_so(database: Database) 
     assert [(d.student_sis_id, d.course_sis_id, d.outcome) for d in drops] == [
         ("S0", "C1", "dropped")
     ]
+
+
+def test_the_operator_sees_what_would_pass_to_another_data_set(database: Database) -> None:
+    submit(database, "first", STUDENTS)
+    advance(database, "first")
+    records = [pairs(name, "C1") for name in STUDENTS[:3]]
+    plan = request(("also", Kind.ENROLLMENTS))
+    (also,) = chunks_of(plan, records, batch_id="also", data_set="lms")
+    stage(database, also, moment=MOMENT + DAY / 2)
+    advance(database, "also")
+    submit(database, "fewer", STUDENTS[5:], day=1, hold="always")
+    held = advance(database, "fewer")
+    assert (held.absent.dropped, held.absent.passed_on) == (2, 3)
+    _, shown = run(database, "approve", "fewer", typed="n\n", expect=REMAINS)
+    assert "does not name: 5 of 20; 2 would be dropped." in shown
+    assert "Passed on to other data sets, because these name them: 3." in shown
 
 
 def test_nine_of_ten_rows_gone_are_held_and_nothing_is_dropped(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from producer.errors import InvalidRequest, UnreadableFile
@@ -94,6 +95,19 @@ def test_refused_lines_are_no_snapshot(client: FakeEnrollmentClient, tmp_path: P
     whole.write_text("student_id,course_id\nS,C\n")
     plan = client.plan(client.submit_file(whole, snapshot="sis").batch_id)
     assert plan.absent.dropped == 1  # What was corrected belongs to the data set.
+
+
+def test_a_file_that_is_refused_because_of_a_drop_is_closed(
+    client: FakeEnrollmentClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "enrollments.jsonl"
+    drop = '{"student_id": "S", "drop_course_ids": ["C"]}\n'
+    path.write_text(drop + '{"student_id": "S", "course_ids": ["C"]}\n' * 20_000)
+    with pytest.raises(UnreadableFile, match="is a drop") as raised:
+        client.submit_file(path, snapshot="sis")
+    # Its traceback holds what had been opened.
+    assert raised.tb is not None
+    assert str(path) not in {file.path for file in psutil.Process().open_files()}
 
 
 def test_a_roster_is_no_snapshot(client: FakeEnrollmentClient, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ BEGUN = Undo("undo:b", RECENT, is_done=False)
 def test_an_undo_is_continued_and_never_submitted(
     batch_id: str, standing: Standing, undo: Undo | None, state: BatchState, words: str | None
 ) -> None:
-    found = standing_of_undo(batch_id, standing, undo, NOW)
+    undos = {} if undo is None else {undo.batch_id.removeprefix("undo:"): undo}
+    found = standing_of_undo(batch_id, standing, undos, NOW)
     assert found.state is state
     assert (words in found.advice) if words and found.advice else found.advice is words
     assert "submit" not in (found.advice or "") or not batch_id.startswith("undo:")

@@ -33,7 +33,7 @@ def advice_on(
         case PlanState.STAGED:
             if plan.attempts > MANY_ATTEMPTS and plan.detail is None:
                 request = PlanRequest.model_validate(plan.request, extra="ignore")
-                return _LOST.format(plan.attempts, plan.id, way_out(request))
+                return _LOST.format(plan.attempts, shell_word(plan.id), way_out(request))
             waits = plan.detail and f"The plan could not be made yet: {plan.detail}"
             return advice_on_missing(members, now) or waits
         case PlanState.DISCARDED:

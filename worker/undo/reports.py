@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from producer.contract.batches import Books
+from producer.contract.printable import shell_word
 from producer.contract.undos import (
     MAX_UNDO_COURSES,
     MAX_UNDO_PAIRS,
@@ -101,7 +102,7 @@ def preview(
         pairs = tuple(_named(connection, changes.first))
     more: dict[str, Any] = {"courses": courses, "changes": pairs}
     if not report.is_complete:
-        more |= {"is_complete": False, "advice": _AT_LEAST.format(batch_id)}
+        more |= {"is_complete": False, "advice": _AT_LEAST.format(shell_word(batch_id))}
     return _status(report, UndoState.PLANNED, **more)
 
 

@@ -1,5 +1,6 @@
 """Ids that clients choose do no harm in a terminal, nor in a command that a person copies."""
 
+import re
 import subprocess
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.contract.printable import shell_word
+from support.paths import ROOT
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
@@ -26,3 +28,13 @@ def test_a_shell_reads_every_id_as_the_one_word_that_it_is(texts: list[str]) -> 
         ["/bin/bash", "-c", command], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
     )
     assert done.stdout.decode().split("\0")[:-1] == texts
+
+
+def test_every_command_in_a_message_quotes_the_ids_in_it() -> None:
+    command = re.compile(
+        r"enroll (?:plan|approve|discard|status|undo|wait) \{(?!\}|shell_word\(|word\})"
+    )
+    paths = [path for part in ("producer", "worker") for path in (ROOT / part).rglob("*.py")]
+    of_clients = [path for path in paths if not path.name.startswith("demo")]
+    assert len(of_clients) > 300
+    assert [path for path in of_clients if command.search(path.read_text())] == []

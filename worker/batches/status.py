@@ -75,7 +75,7 @@ def batch_statuses(
         groups = {batch_id: refusal_groups(connection, batch_id) for batch_id in refused}
         dead = count_dead_chunks(connection, batch_ids)
         planned = members_of_plans(connection, batch_ids)
-        undos = _find_undos(connection, batch_ids)
+        undos = _find_undos(connection, batch_ids, ledgers)
         now = database_time(connection) or clock()
     statuses = []
     for batch_id in batch_ids:
@@ -124,10 +124,13 @@ def _missing(standing: Standing, dead: DeadChunks) -> dict[str, Any]:
     }
 
 
-def _find_undos(connection: Connection, batch_ids: Sequence[str]) -> dict[str, Undo]:
+def _find_undos(
+    connection: Connection, batch_ids: Sequence[str], ledgers: Mapping[str, Any]
+) -> dict[str, Undo]:
     """Return the undos of batches, and of those that such batches undo, by the undone batch."""
     undone = {undone for batch_id in batch_ids if (undone := batch_it_undoes(batch_id)) is not None}
-    return find_undos(connection, undone.union(batch_ids))
+    stopped = {batch_id for batch_id, ledger in ledgers.items() if ledger.stopped_at}
+    return find_undos(connection, undone | stopped)
 
 
 def _undo_of(batch_id: str, undo: Undo | None, standing: Standing) -> dict[str, Any]:

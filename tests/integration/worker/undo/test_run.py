@@ -30,7 +30,14 @@ from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
 from worker.dead_letters.repository import find_dead_letters
 from worker.history.lookups import student_history
-from worker.models import Batch, LetterForm, LetterReason, PastEnrollment, RetentionLimit
+from worker.models import (
+    Batch,
+    BatchChunk,
+    LetterForm,
+    LetterReason,
+    PastEnrollment,
+    RetentionLimit,
+)
 from worker.recovery.retry import CannotRetry, retry_letter
 from worker.undo import run
 from worker.undo.run import rehearse, undo
@@ -300,3 +307,30 @@ def test_of_two_commands_at_once_one_goes_on_and_the_other_ends(database: Databa
         undo(database, "b", on_chunk=begin_another, clock=clock)
     assert pairs(database) == set()
     assert books(database, "undo:b") == {"received": 3, "dropped": 3}
+
+
+def test_an_undo_that_was_interrupted_says_how_to_continue_it(database: Database) -> None:
+    for number in range(2):
+        before = {"requests": number, "rows": number}
+        part = request("A", enroll=[COURSES[number]])
+        apply(database, part, number=number, last=number == 1, before=before)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        undo(database, "b", on_applied=interrupt, clock=clock)
+    status = chunks.status(database, "b")
+    assert status.undone_by == "undo:b"
+    assert "`enroll undo b` again" in str(status.advice)
+    with database.writing() as connection:
+        connection.execute(update(BatchChunk).values(applied_at=NOON))
+    stalled = chunks.status(database, "undo:b")
+    assert (stalled.state, stalled.undoes) == (BatchState.STALLED, "b")
+    assert "`enroll undo b` again" in str(stalled.advice)
+    undone(database, "undo:b")
+    assert chunks.status(database, "b").undone_by is None
+    assert "There is nothing to do" in str(chunks.status(database, "undo:b").advice)
+    with pytest.raises(CannotUndo, match="itself undone before it came to its end"):
+        undone(database, "b")
+    assert pairs(database) == {("A", "M1"), ("A", "M2")}

@@ -15,7 +15,7 @@ from producer.contract.rosters import (
     to_microseconds,
     values_reader,
 )
-from producer.schemas import EnrollmentProblem, Kind
+from producer.schemas import Kind
 from worker.batches.counts import Counts, Poison, no_counts
 from worker.batches.refusals import Refusals, plain_record, refusals_of_line
 from worker.enrollment.problems import not_processed
@@ -42,12 +42,11 @@ def upsert_records(
     read = values_reader(kind)
     moments = moments_of_records(batch_moment, chunk.number, len(chunk.row_counts), latest)
     numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
-    model = KIND_MODELS[kind]
+    model: Any = KIND_MODELS[kind]
     for position, (record, rows, lines) in enumerate(numbered):
-        parsed: Any = record
-        problems: tuple[EnrollmentProblem, ...] = ()
-        if not isinstance(record, model):
-            parsed, problems = parse_record(model, record)
+        # Nearly all are parsed already, and a call for each of thousands would take its time.
+        is_parsed = isinstance(record, model)
+        parsed, problems = (record, ()) if is_parsed else parse_record(model, record)
         as_of = None if parsed is None else parsed.as_of
         if position in poison:
             parsed, problems = None, (not_processed(poison[position]),)
@@ -60,9 +59,8 @@ def upsert_records(
             own_cells = cells.pop(lines[0], None)
             refusals += refusals_of_line(lines[0], problems, plain_record(record), own_cells)
         else:
-            row, moment = read(parsed), moments[position]
-            if as_of is not None:
-                moment = to_microseconds(as_of)
+            row = read(parsed)
+            moment = moments[position] if as_of is None else to_microseconds(as_of)
             accepted.append(RosterRecord(row[0], row[1:], moment))
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge(accepted))
     counts["upserted"] = written.upserted

@@ -15,7 +15,7 @@ from producer.contract.rosters import (
     to_microseconds,
     values_reader,
 )
-from producer.schemas import EnrollmentProblem, Kind
+from producer.schemas import Kind
 from worker.batches.counts import Counts, Poison, no_counts
 from worker.batches.refusals import Refusals, plain_record, refusals_of_line
 from worker.enrollment.problems import not_processed
@@ -39,14 +39,14 @@ def upsert_records(
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     accepted: list[RosterRecord] = []
+    read = values_reader(kind)
     moments = moments_of_records(batch_moment, chunk.number, len(chunk.row_counts), latest)
     numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
-    model, read = KIND_MODELS[kind], values_reader(kind)
+    model: Any = KIND_MODELS[kind]
     for position, (record, rows, lines) in enumerate(numbered):
-        parsed: Any = record
-        problems: tuple[EnrollmentProblem, ...] = ()
-        if not isinstance(record, model):
-            parsed, problems = parse_record(model, record)
+        # Nearly all are parsed already, and a call for each of thousands would take its time.
+        is_parsed = isinstance(record, model)
+        parsed, problems = (record, ()) if is_parsed else parse_record(model, record)
         as_of = None if parsed is None else parsed.as_of
         if position in poison:
             parsed, problems = None, (not_processed(poison[position]),)

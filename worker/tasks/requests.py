@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from celery import Celery
 from redis.client import Pipeline
-from sqlalchemy.exc import DBAPIError
 
 from producer.contract.headers import moment_in
 from producer.contract.routing import TaskName
@@ -24,6 +23,7 @@ from worker.messaging.signals import sending_signals
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.recovery.isolate import give_up_request, isolate_request
 from worker.service import Overlap, add_enrollments
+from worker.tasks.beginning import BeginningOnce, FailedBefore
 from worker.tasks.services import ServicedTask, Services
 
 log = logging.getLogger(__name__)
@@ -39,41 +39,6 @@ class Responses(NamedTuple):
     """What clients wait for, by task id."""
     stored: Sequence[StudentEnrollmentResponse]
     """The results that are stored, to be copied for those who ask later."""
-
-
-class FailedBefore(Exception):
-    """One of the requests of a group has already failed or killed its worker too often."""
-
-
-class BeginningOnce:
-    """Records once that a group of requests begins, before anything depends on what is in them.
-
-    `begin` returns the most attempts of any, divided by the limit, and the generation of cached
-    results. A call raises FailedBefore if there was such an attempt.
-    """
-
-    def __init__(self, begin: Callable[[], tuple[int, str | None]]) -> None:
-        self._begin = begin
-        self._attempts: int | None = None
-        self.generation: str | None = None
-
-    def __call__(self) -> None:
-        """Record it, unless that was done. Raises FailedBefore."""
-        if self._attempts is None:
-            self._attempts, self.generation = self._begin()
-        if self._attempts:
-            raise FailedBefore
-
-    def in_any_case(self, work: Callable[[], Decisions]) -> Decisions:
-        """Do work that calls this; record the beginning also if the database lets no work begin.
-
-        Raises FailedBefore, and what the work raises.
-        """
-        try:
-            return work()
-        except DBAPIError:
-            self()
-            raise
 
 
 class EnrollTask(ServicedTask):
@@ -92,12 +57,11 @@ class EnrollTask(ServicedTask):
         requests = self.read(queued)
         begin = BeginningOnce(partial(self.begin, task_ids, requests))
         done = ended = False
-
         try:
             with sending_signals(self, queued) as sent:
 
                 def prepare(responses: Responses) -> HandOver:
-                    store = self.prepare_to_store(responses, requests, begin.generation, task_ids)
+                    store = self.prepare_to_store(responses, requests, task_ids, begin.generation)
 
                     def hand_over() -> None:
                         nonlocal ended
@@ -107,12 +71,13 @@ class EnrollTask(ServicedTask):
 
                     return hand_over
 
-                self.decide(queued, partial(self.decide_together, requests, begin), prepare)
+                attempt = partial(self.decide_together, requests, begin)
+                self.decide(queued, attempt, prepare)
             done = True
         except DatabaseUnavailable:
             raise
         except FailedBefore:
-            log.debug("Each of %s requests runs alone, because one has failed before", len(queued))
+            log.info("Each of %s requests runs alone: one has failed too often", len(queued))
         except Exception as error:  # noqa: BLE001 - each request runs alone and raises its own
             log.warning(
                 "A group of %s requests failed (%s); each of them now runs alone",
@@ -129,38 +94,36 @@ class EnrollTask(ServicedTask):
         begin: BeginningOnce,
         prepare: Callable[[Decisions], object],
     ) -> Decisions:
-        """Decide requests in one transaction, and call `prepare` while it is committed.
+        """Decide requests in one transaction; call `prepare` with the decisions meanwhile.
 
-        Raises FailedBefore, DatabaseUnavailable.
+        Raises FailedBefore, DatabaseUnavailable, and what the rulebook raises.
         """
         services = self.services
-        add = partial(add_enrollments, clock=services.clock, overlap=Overlap(begin, prepare))
-        return services.retry_policy.or_requeue(
-            lambda: begin.in_any_case(lambda: add(services.database, requests))
-        )
+        overlap = Overlap(begin, prepare)
+        add = partial(add_enrollments, clock=services.clock, overlap=overlap)
+        attempt = partial(add, services.database, requests)
+        return services.retry_policy.or_requeue(lambda: begin.in_any_case(attempt))
 
     def prepare_to_store(
         self,
         responses: Responses,
         requests: Sequence[IncomingRequest],
-        generation: str | None,
         task_ids: Sequence[str],
+        generation: str | None,
     ) -> HandOver:
         """Return what copies and stores results, ends the attempts and removes the marks.
 
-        It takes one round trip.
+        It takes one round trip. `generation` is that of the copies.
         """
+        services = self.services
 
         def before(pipeline: Pipeline) -> None:
-            self.services.cached.add_results(
-                pipeline, generation=generation, results=responses.stored
-            )
-            if self.services.one_redis:
-                self.services.attempts.add_end(pipeline, task_ids)
+            services.cached.add_results(pipeline, generation, responses.stored)
+            if services.one_redis:
+                services.attempts.add_end(pipeline, task_ids)
 
-        prepared: HandOver = self.backend.prepare_all(
-            responses.results, self.marks_of(requests), before
-        )
+        marks = self.marks_of(requests)
+        prepared: HandOver = self.backend.prepare_all(responses.results, marks, before)
         return prepared
 
     def decide_alone(self, queued: QueuedRequest) -> Any:

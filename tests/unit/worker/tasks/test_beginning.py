@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from worker.enrollment.rules import Decisions
-from worker.tasks.requests import BeginningOnce, FailedBefore
+from worker.tasks.beginning import BeginningOnce, FailedBefore
 
 NO_DECISIONS = Decisions([], {}, {})
 

@@ -5,6 +5,7 @@ alone: whatever was not read ahead, for whatever reason, is read when its turn c
 """
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -31,6 +32,10 @@ DEPTH: Final = 2 * THREADS
 
 FIRST: Final = 4
 """So many chunks are read when their turn comes: a smaller plan is not worth more connections."""
+
+SWITCH_SECONDS: Final = 0.0005
+"""How long one thread may keep the interpreter while another one wants it. The plan's own thread
+makes many short statements, and would wait after each of them for the usual 5 ms."""
 
 WAIT_SECONDS: Final = 20.0
 """How long the plan waits for a chunk. The server would end the plan's own connection after a
@@ -122,7 +127,10 @@ def read_ahead(
 ) -> Iterator[ReadAhead]:
     """Read chunks ahead for a while. Raises what `share` raises."""
     ahead = ReadAhead(database, share)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         yield ahead
     finally:
+        sys.setswitchinterval(interval)
         ahead.close()

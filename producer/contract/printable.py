@@ -30,7 +30,11 @@ def shell_word(text: str) -> str:
 
 
 def _in_shell(character: str) -> str:
-    return character if character.isprintable() else f"\\U{ord(character):08x}"
+    if character.isprintable():
+        return character
+    escaped = character.encode("unicode_escape").decode()
+    # Beyond ASCII, the shell would take an escape with an x for a byte.
+    return escaped if character.isascii() else escaped.replace("\\x", "\\u00")
 
 
 def moment_text(moment: datetime) -> str:

@@ -425,7 +425,7 @@ class Scene:
             "ENROLL_BROKER_URL": self.deployment.broker_url,
             "ENROLL_DATABASE_URL": other[0] if other else self.deployment.database_url,
             "XDG_STATE_HOME": str(self.folder / "state"),
-            "COLUMNS": "200",
+            "COLUMNS": "2000",  # Ids in commands have quotes and escapes, and no line may wrap.
             "TERM": "dumb",
         }
         arguments = [*(word for word in words if word not in databases), *options]

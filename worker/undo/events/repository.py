@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, or_, select
+from sqlalchemy import Connection, bindparam, exists, func, or_, select
 
 from producer.schemas import Action
 from worker.database.sets import (
@@ -113,3 +113,26 @@ def _select_derived(dialect: str, rows: Any) -> Any:
         .join(BatchChunk, is_chunk)
         .where(BatchChunk.fresh.is_not(None), or_(since.is_(None), rows.enrolled_at >= since))
     )
+
+
+def did_undone_batches_name(
+    connection: Connection, students: Collection[int], apart_from: str
+) -> bool:
+    """Return whether requests of a batch that was undone named students, apart from one batch.
+
+    It may be true for nothing, for example if two batches have one moment.
+    """
+    dialect = connection.dialect.name
+    values = {**list_parameter(dialect, students), "apart_from": apart_from}
+    return bool(connection.scalar(_select_named_by_undone(dialect), values))
+
+
+@cache
+def _select_named_by_undone(dialect: str) -> Any:
+    result = EnrollmentResult
+    is_undone = Batch.stopped_at.is_not(None) & (Batch.id != bindparam("apart_from"))
+    conditions = [is_among(dialect, result.student_id) & (Batch.id == result.batch_id)]
+    for rows in (StudentCourse, PastEnrollment):
+        opened = Batch.moment == rows.enrolled_at
+        conditions.append(is_among(dialect, rows.student_id) & opened)
+    return select(or_(*(exists().where(each, is_undone) for each in conditions)))

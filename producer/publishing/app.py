@@ -47,10 +47,10 @@ class PublishingApp(OwnCelery):
         self.amqp._producer_pool = _Producers(self._pool, limit=limit)  # noqa: SLF001
 
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> None:
-        """Publish the message that Celery would; usual options take half of Celery's time.
+        """Publish the message that Celery would; with the usual options, in half of the time.
 
-        Celery looks up the options, the route and the result of each task anew. Within a task of
-        another app, it also notes that one as the parent.
+        For each task, Celery looks up its options, its route and its result. Within a task of
+        another app, it also records that one as the parent.
         """
         is_usual = not kwargs and options.get("declare") == [] and options.keys() <= _USUAL
         if not is_usual or self.current_worker_task:

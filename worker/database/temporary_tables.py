@@ -139,7 +139,7 @@ def _open_on_postgresql(connection: Connection) -> str:
 def _refuse_for_now(refusal: Refusal) -> NoReturn:
     """Refuse to make any plan until the database is repaired, which is not a plan's fault.
 
-    Whoever waits for a plan reads why, and what to do.
+    The status of a plan shows why it waits, and what to do.
     """
     refuse(refusal._replace(public=str(refusal).rstrip(".")))
 

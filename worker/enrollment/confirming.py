@@ -32,7 +32,7 @@ class ConfirmingRequests(NamedTuple):
     result: ShortcutResult
     """What the shortcut for clean requests makes of them; the others are its rest."""
     drops: NewerDrops
-    """The drops that count later, of which none is about these requests."""
+    """The drops that count later; they are about other requests."""
 
 
 class LookUp(NamedTuple):

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,14 +30,27 @@ def folder_for_all_users(memory: Path = MEMORY) -> Iterator[Path]:
     creates and removes in a fraction of the time; no test needs the disk below them.
     """
     parent = memory if _has_room(memory) else None
-    if parent is not None:
-        remove_leftovers(parent)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as name:
-        folder = Path(name)
-        with (folder / _LOCK).open("w") as lock:
+    with ExitStack() as stack:
+        with nullcontext() if parent is None else _one_at_a_time(parent):
+            if parent is not None:
+                remove_leftovers(parent)
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            lock = stack.enter_context((folder / _LOCK).open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
-            folder.chmod(0o755)
-            yield folder
+        stack.callback(shutil.rmtree, folder)  # Before the lock is given back.
+        folder.chmod(0o755)
+        yield folder
+
+
+@contextmanager
+def _one_at_a_time(parent: Path) -> Iterator[None]:
+    """Let the processes of a user remove leftovers and make folders one after another.
+
+    A folder that is not locked yet would be taken for a leftover.
+    """
+    with (parent / f"{PREFIX}of-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _has_room(memory: Path) -> bool:
@@ -49,12 +62,14 @@ def _has_room(memory: Path) -> bool:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove the folders of test processes that were killed, which would take up memory.
+    """Remove the folders of this user's test processes that were killed: they take up memory.
 
     A PostgreSQL that still runs in one of them ends itself within a minute.
     """
     for lock in parent.glob(f"{PREFIX}*/{_LOCK}"):
-        with suppress(OSError), lock.open("w") as file:
+        with suppress(OSError), lock.open("r+") as file:
+            if lock.stat().st_uid != os.getuid():
+                continue
             # It is free only after its process has ended.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent, ignore_errors=True)

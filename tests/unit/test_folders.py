@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,34 @@ with folders.folder_for_all_users(Path(sys.argv[1])) as folder:
 """
 
 
+MAKE_MANY = """
+import sys
+from pathlib import Path
+from support import folders
+
+folders.ROOM = 0
+for _ in range(100):
+    with folders.folder_for_all_users(Path(sys.argv[1])) as folder:
+        assert folder.is_dir()
+"""
+
+
+def run(code: str, folder: Path) -> Prepared:
+    """Run code in a process of its own, with a folder as its argument."""
+    return Prepared(
+        ["-c", code, str(folder)],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def folders_in(parent: Path) -> set[Path]:
+    return {path for path in parent.iterdir() if path.is_dir()}
+
+
 def test_a_folder_is_in_memory_if_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -30,7 +59,7 @@ def test_a_folder_is_in_memory_if_there_is_room(
     with folder_for_all_users(tmp_path) as folder:
         assert folder.parent == tmp_path
         assert folder.stat().st_mode & 0o777 == 0o755
-    assert list(tmp_path.iterdir()) == []
+    assert folders_in(tmp_path) == set()
 
 
 @pytest.mark.parametrize("how", ["no room", "no such folder"])
@@ -47,19 +76,21 @@ def test_the_folder_of_a_process_that_was_killed_is_removed_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "ROOM", 0)
-    with Prepared(
-        ["-c", HOLD, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
+    with run(HOLD, tmp_path) as holder:
         assert holder.stdout is not None
         left = Path(holder.stdout.readline().strip())
         with folder_for_all_users(tmp_path) as own:
-            assert {*tmp_path.iterdir()} == {left, own}
+            assert folders_in(tmp_path) == {left, own}
             holder.kill()
             holder.wait()
             with folder_for_all_users(tmp_path) as another:
-                assert {*tmp_path.iterdir()} == {own, another}
+                assert folders_in(tmp_path) == {own, another}
+
+
+def test_processes_that_make_folders_at_the_same_time_leave_each_other_alone(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as stack:
+        makers = [stack.enter_context(run(MAKE_MANY, tmp_path)) for _ in range(4)]
+        assert [maker.wait(60) for maker in makers] == [0] * 4
+    assert folders_in(tmp_path) == set()

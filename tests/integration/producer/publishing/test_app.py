@@ -68,6 +68,7 @@ def test_a_message_of_a_task_names_it_as_its_parent(app: PublishingApp, broker_u
     def outer() -> None:
         app.send_task("task", ["text"], task_id="id", queue="batches", declare=[])
 
-    app.task(outer).apply(task_id="outer", throw=True)
+    # Celery would give a shared task to the apps of other tests, too.
+    app.task(outer, shared=False).apply(task_id="outer", throw=True)
     (message,) = published(app, broker_url)
     assert message["headers"]["parent_id"] == message["headers"]["root_id"] == "outer"

@@ -13,8 +13,8 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
+from worker.database.driver_errors import converted
 from worker.models import Pair, PlacedPair, StudentCourse
 
 _HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
@@ -158,14 +158,4 @@ def _copying(
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             yield copy
     except psycopg.Error as error:
-        if driver.closed:
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            statement,
-            None,
-            error,
-            psycopg.Error,
-            hide_parameters=True,
-            connection_invalidated=driver.closed,
-            dialect=connection.dialect,
-        ) from error
+        raise converted(connection, statement, error) from error

@@ -8,8 +8,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
+from worker.database.driver_errors import converted
 from worker.database.replies import next_reply
 
 T = TypeVar("T")
@@ -58,17 +58,7 @@ def commit_with(
                 server.exit_pipeline_mode()
         _raise_if(failed)
     except psycopg.Error as error:
-        if driver.closed:
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            statement.sql.decode(),
-            None,
-            error,
-            psycopg.Error,
-            hide_parameters=True,
-            connection_invalidated=driver.closed,
-            dialect=connection.dialect,
-        ) from error
+        raise converted(connection, statement.sql.decode(), error) from error
     except BaseException:
         if driver.closed:  # The wait was interrupted; a rollback would raise another error.
             connection.invalidate()

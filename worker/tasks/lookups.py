@@ -129,7 +129,7 @@ def _batches(services: Services, ids: list[str], *, refusals: bool) -> list[Batc
     generation = services.cached.generation()
     marks = services.marks.of_batches(ids)
     started = time.monotonic()
-    statuses = _statuses(services, ids, marks, refusals=refusals)
+    statuses = statuses_of(services, ids, marks, refusals=refusals)
     age = time.monotonic() - started
     services.cached.keep_batches(generation, statuses, marks, refusals=refusals, seconds_ago=age)
     return statuses
@@ -137,12 +137,12 @@ def _batches(services: Services, ids: list[str], *, refusals: bool) -> list[Batc
 
 def _listed_batches(services: Services, ids: list[str]) -> list[BatchStatus]:
     """Return the status of batches for a list; nothing is copied, because it lacks their files."""
-    return _statuses(
+    return statuses_of(
         services, ids, services.marks.of_batches(ids), refusals=False, with_files=False
     )
 
 
-def _statuses(
+def statuses_of(
     services: Services,
     ids: list[str],
     marks: Mapping[str, AgedMark],

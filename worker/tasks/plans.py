@@ -9,10 +9,10 @@ from producer.contract.lookup_arguments import DECISION, LIMIT, PAIR_CURSOR, TEX
 from producer.contract.plans import PlanState, PlanStatus
 from producer.contract.routing import TaskName
 from producer.fields import MAX_LOOKUP
-from worker.batches.status import batch_statuses
 from worker.plans.decisions import DecisionRefused, decide
 from worker.plans.reports.lookups import before_first_chunk, plan_status, planned_drops
 from worker.tasks.asking import answered, checked, registering
+from worker.tasks.lookups import statuses_of
 from worker.tasks.services import Services
 
 
@@ -66,14 +66,5 @@ def _status(services: Services, plan_id: str) -> PlanStatus:
     ids = [plan_id]
     if not (marks := services.marks.of_batches(ids)):
         return status
-    (batch,) = batch_statuses(
-        services.database,
-        ids,
-        marks,
-        outage=services.marks.outage(),
-        waiting=services.backlog.waiting_chunks(ids, marks),
-        clock=services.clock,
-        refusals=False,
-        with_files=False,
-    )
+    (batch,) = statuses_of(services, ids, marks, refusals=False, with_files=False)
     return before_first_chunk(status, batch)

@@ -1,6 +1,5 @@
 """Define the commands that look something up: `errors`, `student` and `results`."""
 
-import shlex
 from typing import BinaryIO
 
 import click
@@ -10,6 +9,7 @@ from producer.commands.session import IDS, Session, parse_identifier, with_sessi
 from producer.commands.terminal import tell
 from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
 from producer.contract.exit_codes import ExitCode, exit_codes
+from producer.contract.printable import shell_word
 from producer.files import refused_lines
 
 _CSV_HELP = (
@@ -105,7 +105,7 @@ def errors(
     if not is_written:
         session.show(list(groups), display.refusals(groups))
     if groups and batch.chunks_applied and batch.data_set is not None:
-        tell(_OF_DATA_SET.format(name=shlex.quote(batch.data_set)))
+        tell(_OF_DATA_SET.format(name=shell_word(batch.data_set)))
     if is_written:
         return ExitCode.DONE
     return ExitCode.REFUSED if groups else ExitCode.DONE

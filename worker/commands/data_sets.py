@@ -1,6 +1,5 @@
 """Implement `enroll data-sets`: create, list, and set the rules by which snapshots are held."""
 
-import shlex
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -9,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection
 
 from producer.contract.exit_codes import ExitCode, exit_codes
-from producer.contract.printable import moment_text
+from producer.contract.printable import moment_text, shell_word
 from producer.fields import MAX_DATA_SET, DataSetName
 from worker.commands.session import (
     DATABASE,
@@ -119,7 +118,7 @@ def create(database: Database, name: str, as_json: bool) -> int:
     elif is_new:
         print_message(
             f"The data set {name} was created. Submit its files with `enroll submit --snapshot"
-            f" {shlex.quote(name)} FILE`."
+            f" {shell_word(name)} FILE`."
         )
     else:
         print_message(f"The data set {name} exists already. Nothing was changed.")

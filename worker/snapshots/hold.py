@@ -1,11 +1,11 @@
 """Decide whether a plan waits for a decision, and say why to a registrar. Pure, no SQL."""
 
-import shlex
 from collections.abc import Iterator
 from typing import Final
 
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import HoldReason, PlannedBatch, Reason
+from producer.contract.printable import shell_word
 from worker.snapshots.rules import HoldRules
 from worker.snapshots.values import Absence, CourseLoss
 
@@ -123,7 +123,7 @@ def _of_owners(request: PlanRequest, rules: HoldRules, absence: Absence) -> _Rea
             f"Of the {absence.existing:,} enrollments in the file that already exist,"
             f" {first.owned:,} belong to {listed}. Check that the file was submitted for the right"
             f" data set. If it is a file of {first.name}, discard the plan and submit the file"
-            f" again with --snapshot {shlex.quote(first.name)}. If both data sets name the same"
+            f" again with --snapshot {shell_word(first.name)}. If both data sets name the same"
             " enrollments on purpose, approve the plan: each enrollment then lasts until neither"
             " of them names it.",
         )

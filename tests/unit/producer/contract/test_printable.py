@@ -32,7 +32,8 @@ def test_a_shell_reads_every_id_as_the_one_word_that_it_is(texts: list[str]) -> 
 
 def test_every_command_in_a_message_quotes_the_ids_in_it() -> None:
     command = re.compile(
-        r"enroll (?:plan|approve|discard|status|undo|wait) \{(?!\}|shell_word\(|word\})"
+        r"(?:enroll (?:plan|approve|discard|status|undo|wait|data-sets create)"
+        r"|--(?:snapshot|data-set)) \{(?!\}|shell_word\(|word\}|name\})"
     )
     paths = [path for part in ("producer", "worker") for path in (ROOT / part).rglob("*.py")]
     of_clients = [path for path in paths if not path.name.startswith("demo")]

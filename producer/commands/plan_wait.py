@@ -31,14 +31,14 @@ UNDER_WAY: Final = (
 )
 """The states that a plan leaves by itself."""
 
-_STAGES: Final[Mapping[str, str]] = {
+STAGES: Final[Mapping[str, str]] = {
     PlanState.STAGED: "All of it is stored. A worker is making the plan ...",
     PlanState.APPROVED: "There is no reason to hold the plan. A worker is about to apply it ...",
     PlanState.APPLYING: "The plan is being applied ...",
     PlanState.SWEEPING: "What the snapshot does not name is being dropped ...",
     "running": "The plan is being applied ...",
 }
-"""What is printed when a plan, or a batch of it, comes into a state."""
+"""What is printed when a plan, or a batch of it, is seen in a state."""
 
 
 class _Reporter:
@@ -54,7 +54,7 @@ class _Reporter:
             self._session.err.print(sentence, markup=False)
 
     def of_batch(self, status: BatchStatus) -> None:
-        self.print_once(_STAGES.get(status.state))
+        self.print_once(STAGES.get(status.state))
         if status.state is BatchState.STAGED:
             self.print_once(status.advice)
 
@@ -62,7 +62,7 @@ class _Reporter:
         self.print_once(f"{str(error).rstrip('.')}. Waiting; the submission goes on by itself ...")
 
     def of_plan(self, status: PlanStatus) -> None:
-        self.print_once(_STAGES.get(status.state))
+        self.print_once(STAGES.get(status.state))
         if status.state in UNDER_WAY:
             self.print_once(status.advice)
 

@@ -1,6 +1,6 @@
 """Decide the clean requests of a chunk at once, under the lock on enrollments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
@@ -31,13 +31,17 @@ def decide_by_shortcut(
 ) -> ShortcutResult:
     """Decide the clean requests of a chunk at once, under the lock on enrollments."""
     clean = find_clean_requests(connection, chunk, poison, times)
-    lock_enrollments(connection, exclusive=_may_drop(chunk))
+    lock_enrollments(connection, exclusive=_may_drop(chunk, clean.rest))
     return decide_clean_requests(connection, chunk, clean, times, derives=derives, owner=owner)
 
 
-def _may_drop(chunk: Chunk) -> bool:
-    """Return whether a request of a chunk may drop something."""
+def _may_drop(chunk: Chunk, rest: Sequence[int]) -> bool:
+    """Return whether a request of a chunk may drop something; `rest` are those that are not clean.
+
+    Clean requests drop something only if they are columns of drops.
+    """
     columns = getattr(chunk, "requests", None)
     if isinstance(columns, CheckedColumns):
         return columns.action is Action.DROP
-    return any(courses_of(record, Action.DROP) for record in chunk.records_in_order)
+    records = chunk.records_in_order
+    return any(courses_of(records[position], Action.DROP) for position in rest)

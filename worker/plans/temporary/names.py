@@ -104,11 +104,12 @@ def scan(texts: Iterable[str]) -> Scan:
     """Return what the requests in the texts of chunks may do, without parsing them."""
     may_drop = may_name_times = False
     for text in texts:
-        is_escaped = any(escape in text for escape in _ESCAPED_LETTERS)
+        is_escaped = _ESCAPE in text and any(escape in text for escape in _ESCAPED_LETTERS)
         may_drop = may_drop or is_escaped or '"drop_course_ids"' in text
         may_name_times = may_name_times or is_escaped or '"as_of"' in text
     return Scan(may_drop, may_name_times)
 
 
+_ESCAPE: Final = "\\u00"
 _ESCAPED_LETTERS: Final = ("\\u005f", "\\u005F", "\\u006", "\\u007")
 """How JSON may write the letters in the name of a field without using them."""

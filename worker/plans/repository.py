@@ -52,7 +52,7 @@ def _select_plan(plan_id: str) -> Any:
 
 
 def begins_to_apply(connection: Connection, plan_id: str) -> bool:
-    """Return whether a plan is being applied or was: its chunks belong into the ledger."""
+    """Return whether a plan is being applied or was: its chunks belong in the ledger."""
     state = connection.scalar(select(PlanRow.state).where(PlanRow.id == plan_id))
     return state in (*_ONGOING, PlanState.DONE)
 

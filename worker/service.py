@@ -13,7 +13,8 @@ from worker.database.engine import Database, nothing, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.database.last_write import LastWrite
 from worker.enrollment.incoming import IncomingRequest, may_drop
-from worker.enrollment.repository import add_result_last, add_results, load_for_requests
+from worker.enrollment.loading.repository import Documents, early_lookup, load_for_requests
+from worker.enrollment.repository import add_result_last, add_results
 from worker.enrollment.results import to_response
 from worker.enrollment.rules import (
     Changed,
@@ -79,11 +80,10 @@ def add_enrollments(
     """
 
     def decide(connection: Connection) -> Decisions:
-        may_drop_some = any(map(may_drop, requests))
-        lock_enrollments(connection, exclusive=may_drop_some, meanwhile=overlap.while_locking)
+        early = _lock(connection, requests, overlap)
         reading = read_clock(clock)
         now, settled = reading.now, settle(requests, reading)
-        stored = load_for_requests(connection, settled)
+        stored = load_for_requests(connection, settled, early)
         data_sets = {incoming.owner.data_set for incoming in settled if incoming.owner}
         if data_sets:
             stored = stored._replace(swept=find_swept(connection, data_sets))
@@ -98,6 +98,19 @@ def add_enrollments(
         return Decisions(decided, stored.summaries, stored.sis_ids)
 
     return transaction(database, decide, _STORE, overlap.while_committing)
+
+
+def _lock(
+    connection: Connection, requests: Sequence[IncomingRequest], overlap: Overlap
+) -> Documents | None:
+    """Take the lock on enrollments; return what was looked up with it, if anything was."""
+    exclusive = any(map(may_drop, requests))
+    lookup = None if exclusive else early_lookup(connection, requests)
+    query = None if lookup is None else lookup.query
+    row = lock_enrollments(
+        connection, exclusive=exclusive, meanwhile=overlap.while_locking, query=query
+    )
+    return None if lookup is None else lookup.documents(row)
 
 
 def _new_results(decisions: Decisions) -> list[StoredResult]:

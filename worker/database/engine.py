@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
+from worker.database.early import forget_prepared
 from worker.database.errors import is_conflict
 from worker.database.last_write import LastWrite, commit_with
 from worker.settings import SettingsError
@@ -132,6 +133,8 @@ def _split_pool_mode(url: URL) -> tuple[URL, PoolMode]:
 
 
 def _set_in_each_session(engine: Engine) -> None:
+    event.listen(engine, "rollback", forget_prepared)
+
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
         # This comes before SQLAlchemy's own questions to the server, and outside a transaction,

@@ -6,7 +6,7 @@ alone. SQLite has a single writer and needs no lock; nor does a plan, which chan
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -15,9 +15,10 @@ from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from worker.database.early import EarlyQuery, Row, forget_prepared, send_early
 from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
 from worker.database.planning import planning_on
-from worker.database.replies import next_reply
+from worker.database.replies import replies_in_pipeline
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -26,9 +27,9 @@ _KEY: Final = 7_231_950_461_238_145_013
 """Any number, the same in every version: no other program should lock it."""
 
 # Given to the driver as they are: each request pays for the shared one.
-_SHARED = f"SELECT pg_advisory_xact_lock_shared({_KEY})"
-_BEGIN_AND_SHARE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_SHARED}".encode()
+_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 """The driver would send its own `BEGIN`, which is the same, in a round trip before the lock."""
+_SHARED = f"SELECT pg_advisory_xact_lock_shared({_KEY})"
 _EXCLUSIVE = f"SELECT pg_advisory_xact_lock({_KEY})"
 
 FIRST_PAUSE: Final = 0.5
@@ -67,85 +68,101 @@ class _Pause:
 _pause = _Pause()
 
 
-def _send_begin_and_share(connection: Connection) -> "PGconn | None":
-    """Send what begins the transaction and shares the lock; return where the reply will come.
+def _send_begin_and_share(connection: Connection, query: EarlyQuery | None) -> "PGconn | None":
+    """Send what begins the transaction and shares the lock; return where the replies will come.
 
-    Nothing is sent if the transaction has begun already, or if the connection is broken.
+    Nothing is sent if the transaction has begun already, or if the connection is broken. A query
+    comes after the lock, so it sees all that was committed before the lock was shared.
     """
     driver = connection.connection.driver_connection
     server: PGconn | None = getattr(driver, "pgconn", None)
     if server is None or server.transaction_status != TransactionStatus.IDLE:
         return None
     try:
-        server.send_query(_BEGIN_AND_SHARE)
+        server.enter_pipeline_mode()
+        server.send_query_params(_BEGIN, None)
+        server.send_query_params(_SHARED.encode(), None)
+        if query is not None:
+            send_early(connection, server, query)
+        server.pipeline_sync()
     except psycopg.Error:
         return None
     return server
 
 
-def _last_result(server: "PGconn") -> "PGresult | None":
-    """Wait for all results of what was sent; return the last one."""
-    last = None
-    while (result := next_reply(server)) is not None:
-        last = result
-    return last
+_GOOD: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 
 
-def _is_shared(server: "PGconn", result: "PGresult | None") -> bool:
+def _is_shared(connection: Connection, server: "PGconn", replies: "Sequence[PGresult]") -> bool:
     """Return whether the lock is shared now; else the transaction has not begun.
 
     The usual way then takes the lock, or raises the error. Raises OperationalError if a drop holds
     the lock for too long.
     """
-    if result is None:
-        return False
-    if result.status == ExecStatus.TUPLES_OK:
-        return True
+    failed = next((reply for reply in replies if reply.status not in _GOOD), None)
+    if failed is None:
+        return bool(replies)
+    forget_prepared(connection)
     if server.transaction_status == TransactionStatus.INERROR:
         server.exec_(b"ROLLBACK")
-    if result.error_field(DiagnosticField.SQLSTATE) == LOCK_NOT_AVAILABLE.encode():
-        reason = LockNotAvailable(result.error_message.decode(errors="replace"))
+    if failed.error_field(DiagnosticField.SQLSTATE) == LOCK_NOT_AVAILABLE.encode():
+        reason = LockNotAvailable(failed.error_message.decode(errors="replace"))
         raise OperationalError(_SHARED, None, reason)
     return False
 
 
-def _share(connection: Connection, meanwhile: Callable[[], object]) -> None:
-    server = _send_begin_and_share(connection)
+def _share(
+    connection: Connection, meanwhile: Callable[[], object], query: EarlyQuery | None
+) -> Row | None:
+    server = _send_begin_and_share(connection, query)
+    replies: Sequence[PGresult] = ()
     try:
         meanwhile()
     finally:
-        result = None if server is None else _reply(connection, server)
-    if server is None or not _is_shared(server, result):
+        if server is not None:
+            replies = _replies(connection, server)
+    if server is None or not _is_shared(connection, server, replies):
         connection.exec_driver_sql(_SHARED)
+        return None
+    row = replies[-1]
+    return None if query is None else [row.get_value(0, i) for i in range(row.nfields)]
 
 
-def _reply(connection: Connection, server: "PGconn") -> "PGresult | None":
-    """Return the reply to what was sent; None if the connection is broken."""
+def _replies(connection: Connection, server: "PGconn") -> "Sequence[PGresult]":
+    """Return the replies to what was sent; none if the connection is broken."""
     try:
-        return _last_result(server)
+        replies = replies_in_pipeline(server)
+        server.exit_pipeline_mode()
     except psycopg.Error:
-        return None  # The usual way raises what is wrong.
+        return ()  # The usual way raises what is wrong.
     except BaseException:
         connection.invalidate()  # The wait was interrupted, and the connection is closed.
         raise
+    return replies
 
 
 def lock_enrollments(
-    connection: Connection, *, exclusive: bool, meanwhile: Callable[[], object] = lambda: None
-) -> None:
+    connection: Connection,
+    *,
+    exclusive: bool,
+    meanwhile: Callable[[], object] = lambda: None,
+    query: EarlyQuery | None = None,
+) -> Row | None:
     """Lock until the end of the transaction: alone if it may drop, else shared.
 
     Call this before anything about enrollments is read. `meanwhile` is called while PostgreSQL
-    begins the transaction and shares the lock, or before the lock is taken. Waits at most as long
-    as the connection waits for any lock (`worker.database.engine.LOCK_SECONDS`); raises DBAPIError,
-    EnrollmentsBusy if other transactions do not let a drop in, and what `meanwhile` raises.
+    begins the transaction and shares the lock, or before the lock is taken. Returns the row of the
+    query if that could be sent along, right after the lock was shared, and else None.
+
+    Waits at most as long as the connection waits for any lock
+    (`worker.database.engine.LOCK_SECONDS`); raises DBAPIError, EnrollmentsBusy if other
+    transactions do not let a drop in, and what `meanwhile` raises.
     """
     if connection.dialect.name != "postgresql" or planning_on(connection):
         meanwhile()
-        return
+        return None
     if not exclusive:
-        _share(connection, meanwhile)
-        return
+        return _share(connection, meanwhile, query)
     meanwhile()
     _pause.check()
     try:
@@ -156,3 +173,4 @@ def lock_enrollments(
         _pause.begin(error.orig)
         raise EnrollmentsBusy(error.orig) from None
     _pause.end()
+    return None

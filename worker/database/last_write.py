@@ -10,7 +10,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from sqlalchemy import Connection
 
 from worker.database.driver_errors import converted
-from worker.database.replies import next_reply
+from worker.database.replies import replies_in_pipeline
 
 T = TypeVar("T")
 
@@ -65,21 +65,10 @@ def commit_with(
         raise
 
 
-_GOOD = (ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
-
-
 def _first_error(server: Any) -> Any:
     """Wait for all replies; return the first one that reports an error."""
-    first = None
-    while True:
-        # After the reply to each statement comes None.
-        result = next_reply(server) or next_reply(server)
-        if result is None:
-            return first
-        if result.status not in _GOOD and first is None:
-            first = result
-        if result.status == ExecStatus.PIPELINE_SYNC:
-            return first
+    replies = replies_in_pipeline(server)
+    return next((reply for reply in replies if reply.status != ExecStatus.COMMAND_OK), None)
 
 
 def _raise_if(result: Any) -> None:

@@ -3,6 +3,8 @@
 import select
 from typing import TYPE_CHECKING
 
+from psycopg.pq import ExecStatus
+
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
@@ -25,6 +27,20 @@ def next_reply(server: "PGconn") -> "PGresult | None":
         server.finish()
         raise
     return server.get_result()
+
+
+def replies_in_pipeline(server: "PGconn") -> "list[PGresult]":
+    """Wait for the replies to all statements that were sent in a pipeline, in their order.
+
+    Raises what `next_reply` raises.
+    """
+    replies: list[PGresult] = []
+    while True:
+        # After the reply to each statement comes None.
+        reply = next_reply(server) or next_reply(server)
+        if reply is None or reply.status == ExecStatus.PIPELINE_SYNC:
+            return replies
+        replies.append(reply)
 
 
 def _wait(server: "PGconn", events: int) -> None:

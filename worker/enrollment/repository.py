@@ -1,4 +1,4 @@
-"""Read the students and courses that requests name, and read and write results, in SQL.
+"""Read and write results, and describe the courses that they name, in SQL.
 
 Rows of `student_courses` are written by `worker.repository`.
 """
@@ -7,11 +7,10 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    JSON,
     Connection,
     Integer,
     String,
@@ -19,15 +18,13 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
-    func,
     or_,
     select,
     tuple_,
 )
 
-from producer.contract.chunks import courses_in_order, line_request_ids
+from producer.contract.chunks import line_request_ids
 from producer.schemas import Action, ResultStatus
-from worker.database.clock import database_time, time_of
 from worker.database.last_write import LastStatement
 from worker.database.planning import stores_all_results
 from worker.database.sets import (
@@ -45,15 +42,13 @@ from worker.enrollment.derived.repository import (
     find_derived,
     find_derived_of_student,
 )
-from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.problems import stored_problem
 from worker.enrollment.values import (
     CourseSummary,
-    RequestLookup,
     StoredResult,
     Superseded,
 )
-from worker.intervals.repository import in_utc, newer_drops, newer_drops_documents
+from worker.intervals.repository import in_utc
 from worker.models import Course, EnrollmentResult, Instant, Student
 
 _COLUMNS = (
@@ -76,7 +71,7 @@ _COLUMNS = (
 )
 """The columns of `enrollment_results`, in the order of `StoredResult`'s fields."""
 
-_RESULT = [getattr(EnrollmentResult, name) for name in _COLUMNS]
+RESULT = [getattr(EnrollmentResult, name) for name in _COLUMNS]
 
 
 class ResultsUpTo(NamedTuple):
@@ -86,94 +81,8 @@ class ResultsUpTo(NamedTuple):
     characters: int
 
 
-def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest]) -> RequestLookup:
-    """Load what requests name, and the drops that may win against them, in one round trip.
-
-    They have their moments by now. What they name are students, courses and earlier results. A
-    second round trip is needed only if an earlier result names courses that no request names.
-    """
-    dialect = connection.dialect.name
-    checked = [r.request for r in requests if r.request is not None and not r.problems]
-    student_ids = {request.student_id for request in checked}
-    course_ids = set(chain.from_iterable(map(courses_in_order, checked)))
-    request_ids = {incoming.request_id for incoming in requests}
-    wanted: dict[str, Collection[int | str]] = {
-        "students_by_key": [i for i in student_ids if isinstance(i, int)],
-        "students_by_sis_id": [i for i in student_ids if isinstance(i, str)],
-        "courses_by_key": [i for i in course_ids if isinstance(i, int)],
-        "courses_by_sis_id": [i for i in course_ids if isinstance(i, str)],
-        "results": request_ids,
-    }
-    wanted = {name: ids for name, ids in wanted.items() if ids}
-    if not wanted:
-        return RequestLookup({}, {}, {}, {}, {}, database_time(connection))
-    moments = [incoming.moment for incoming in requests if incoming.moment is not None]
-    parameters: dict[str, Any] = {"since": min(moments)}
-    for name, ids in wanted.items():
-        parameters |= list_parameter(dialect, ids, name)
-    statement = _select_for_requests(dialect, tuple(wanted))
-    *row, drops, limit, has_notes, now = connection.execute(statement, parameters).one()
-    documents = dict(zip(wanted, row, strict=True))
-    found = _lookup(connection, documents, find_derived(connection, request_ids))
-    return found._replace(now=now, drops=newer_drops(drops, limit, has_notes))
-
-
-def _lookup(
-    connection: Connection, documents: Mapping[str, Any], derived: Sequence[StoredResult]
-) -> RequestLookup:
-    """Turn the documents of `_select_for_requests`, by name, into values."""
-    sis_ids: dict[int, str] = dict(documents.get("students_by_key") or ())
-    students: dict[int | str | None, int] = {key: key for key in sis_ids}
-    students.update((sis_id, key) for key, sis_id in documents.get("students_by_sis_id") or ())
-    by_key, by_sis_id = (
-        [CourseSummary(*course) for course in documents.get(name) or ()]
-        for name in ("courses_by_key", "courses_by_sis_id")
-    )
-    courses: dict[int | str, int] = {course.id: course.id for course in by_key}
-    courses.update((course.sis_id, course.id) for course in by_sis_id)
-    summaries = {course.id: course for course in (*by_key, *by_sis_id)}
-    results = [*derived, *(_result(row) for row in documents.get("results") or ())]
-    named = set(chain.from_iterable(result.course_keys() for result in results))
-    if missing := named - summaries.keys():
-        summaries |= summarize_courses(connection, missing)
-    by_id = {result.request_id: result for result in results}
-    return RequestLookup(students, courses, summaries, by_id, sis_ids)
-
-
-@cache
-def _select_for_requests(dialect: str, names: tuple[str, ...]) -> Any:
-    """Select one document of rows for each name: one statement, and so one round trip."""
-    if dialect == "postgresql":
-        rows, row = func.json_agg, func.json_build_array
-    else:
-        rows, row = func.json_group_array, func.json_array
-    student = rows(row(Student.id, Student.sis_id), type_=JSON())
-    course = rows(row(Course.id, Course.sis_id, Course.title), type_=JSON())
-    # SQLite stores JSON as text and would put it into the array as a string.
-    cells = [
-        func.json(column) if isinstance(column.type, JSON) and dialect == "sqlite" else column
-        for column in _RESULT
-    ]
-    documents: dict[str, tuple[Any, Any]] = {
-        "students_by_key": (Student.id, student),
-        "students_by_sis_id": (Student.sis_id, student),
-        "courses_by_key": (Course.id, course),
-        "courses_by_sis_id": (Course.sis_id, course),
-        "results": (EnrollmentResult.request_id, rows(row(*cells), type_=JSON())),
-    }
-    return select(
-        *(
-            select(document).where(is_among(dialect, column, name)).scalar_subquery()
-            for name, (column, document) in documents.items()
-            if name in names
-        ),
-        *newer_drops_documents(dialect),
-        time_of(dialect),
-    )
-
-
-def _result(row: Sequence[Any]) -> StoredResult:
-    """Return a row of `enrollment_results`, perhaps one decoded from JSON, as a value."""
+def result_of(row: Sequence[Any]) -> StoredResult:
+    """Return a row with the columns of `RESULT`, perhaps one decoded from JSON, as a value."""
     result = StoredResult._make(row)
     is_known = result.status in list(ResultStatus)
     return result._replace(
@@ -206,12 +115,12 @@ def find_results(connection: Connection, request_ids: Iterable[str]) -> list[Sto
     dialect = connection.dialect.name
     statement = _select_results(dialect)
     rows = connection.execute(statement, list_parameter(dialect, wanted)).all()
-    return [*map(_result, rows), *find_derived(connection, wanted)]
+    return [*map(result_of, rows), *find_derived(connection, wanted)]
 
 
 @cache
 def _select_results(dialect: str) -> Any:
-    return select(*_RESULT).where(is_among(dialect, EnrollmentResult.request_id))
+    return select(*RESULT).where(is_among(dialect, EnrollmentResult.request_id))
 
 
 def find_results_up_to(
@@ -249,7 +158,7 @@ def _rows_up_to(
     rows, _ = rows_up_to(connection, statement, parameters, most)
     so_far = [0, *(row.characters for row in rows)]
     return [
-        _Row(_result(row[:-1]), after - before)
+        _Row(result_of(row[:-1]), after - before)
         for row, (before, after) in zip(rows, pairwise(so_far), strict=True)
     ]
 
@@ -334,7 +243,7 @@ def _select_results_of_student(by_key: bool, before: bool) -> Any:  # noqa: FBT0
         )
     newest_first = [column.desc() for column in age]
     limit = bindparam("limit", type_=Integer())
-    page = select(*_RESULT).where(condition).order_by(*newest_first).limit(limit).subquery()
+    page = select(*RESULT).where(condition).order_by(*newest_first).limit(limit).subquery()
     return select_up_to(page, ["errors"], page.c.completed_at.desc(), page.c.request_id.desc())
 
 

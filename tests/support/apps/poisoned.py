@@ -11,7 +11,7 @@ from worker import service
 from worker.app import make_app
 from worker.enrollment import shortcuts
 from worker.enrollment.incoming import IncomingRequest
-from worker.enrollment.repository import load_for_requests
+from worker.enrollment.loading.repository import Documents, load_for_requests
 from worker.enrollment.values import RequestLookup
 from worker.repository import find_keys
 from worker.settings import load_settings
@@ -27,11 +27,13 @@ def _strike(ids: Iterable[Any]) -> list[Any]:
     return ids
 
 
-def _poisoned_load(connection: Connection, requests: Sequence[IncomingRequest]) -> RequestLookup:
+def _poisoned_load(
+    connection: Connection, requests: Sequence[IncomingRequest], early: Documents | None = None
+) -> RequestLookup:
     for incoming in requests:
         if incoming.request is not None and not incoming.problems:
             _strike(incoming.request.course_ids)
-    return load_for_requests(connection, requests)
+    return load_for_requests(connection, requests, early)
 
 
 def _poisoned_keys(connection: Connection, model: Any, ids: Iterable[Any]) -> Any:

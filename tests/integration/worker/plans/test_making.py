@@ -27,7 +27,7 @@ from worker.database.engine import Database
 from worker.database.enrollment_lock import lock_enrollments
 from worker.database.planning import PlanRefused
 from worker.enrollment.incoming import IncomingRequest
-from worker.enrollment.repository import load_for_requests
+from worker.enrollment.loading.repository import Documents, load_for_requests
 from worker.enrollment.values import RequestLookup
 from worker.models import BatchRefusal, Student
 from worker.plans.temporary.making import MadePlan, make_plan
@@ -131,10 +131,12 @@ def test_a_chunk_that_fails_is_named_with_its_lines(
 ) -> None:
     """The code has a fault that one record meets."""
 
-    def strike(connection: Connection, requests: Sequence[IncomingRequest]) -> RequestLookup:
+    def strike(
+        connection: Connection, requests: Sequence[IncomingRequest], early: Documents | None
+    ) -> RequestLookup:
         if any(r.request and "RAISES" in r.request.course_ids for r in requests):
             raise ZeroDivisionError("a fault of the code")
-        return load_for_requests(connection, requests)
+        return load_for_requests(connection, requests, early)
 
     monkeypatch.setattr(service, "load_for_requests", strike)
     store_roster(database, ["A"], ["M1"])

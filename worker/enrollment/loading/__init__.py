@@ -1,0 +1,1 @@
+"""What requests name, looked up at once: students, courses, earlier results, and newer drops."""

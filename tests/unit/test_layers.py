@@ -95,6 +95,7 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "dead_letters",
         "enrollment",
         "enrollment/derived",
+        "enrollment/loading",
         "history",
         "intervals",
         "intervals/undone",

@@ -222,7 +222,7 @@ def find_confirmations(
     parameters |= {"since": since, "stored_since": since - margin}
     confirmed: dict[Pair, datetime] = {}
     rows = connection.execute(_select_confirmations(dialect, results), parameters).all()
-    undone = find_undone(connection, {row.batch_id for row in rows})
+    undone = find_undone(connection, {row.batch_id for row in rows}, begun=True)
     for student, courses, at, batch_id in rows:
         for course in courses if batch_id not in undone else ():
             confirmed[student, course] = max(at, confirmed.get((student, course), at))

@@ -65,15 +65,23 @@ def find_submitted(connection: Connection, batch_id: str) -> Submitted | None:
 def last_snapshot(connection: Connection, data_set: int) -> datetime | None:
     """Return the moment of the last snapshot of a data set that began to be applied and counts."""
     snapshots = find_snapshots(connection)
-    return max((moment for own, moment in snapshots if own == data_set), default=None)
+    own = (each.moment for each in snapshots if each.counts and each.data_set == data_set)
+    return max(own, default=None)
 
 
-def find_snapshots(
-    connection: Connection, finishing: str | None = None
-) -> list[tuple[int, datetime]]:
-    """Return the snapshots that began to be applied and count: the data set and the moment of each.
+class Snapshot(NamedTuple):
+    """A snapshot that began to be applied, and whether it counts: not if it was undone."""
 
-    `finishing` is a batch that is being undone.
+    data_set: int
+    moment: datetime
+    counts: bool
+
+
+def find_snapshots(connection: Connection, finishing: str | None = None) -> list[Snapshot]:
+    """Return the snapshots of which the plans are stored.
+
+    `finishing` is a batch that is being undone: it does not count, and others of which an undo has
+    begun do not either.
     """
     plan = PlanRow
     begun = (
@@ -82,8 +90,10 @@ def find_snapshots(
         .where(plan.data_set.is_not(None))
     )
     rows = [row for row in connection.execute(begun) if row.request["snapshot"]]
-    undone = find_undone(connection, {row.id for row in rows}, finishing)
-    return [(row.data_set, row.moment) for row in rows if row.id not in undone]
+    undone = find_undone(
+        connection, {row.id for row in rows}, finishing, begun=finishing is not None
+    )
+    return [Snapshot(row.data_set, row.moment, row.id not in undone) for row in rows]
 
 
 def find_snapshot(connection: Connection, data_set: int, moment: datetime) -> tuple[str, str]:

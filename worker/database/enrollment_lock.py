@@ -15,6 +15,7 @@ from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from worker.database.driver_errors import converted
 from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
 from worker.database.planning import planning_on
 from worker.database.replies import next_reply
@@ -120,11 +121,11 @@ def _share(connection: Connection, meanwhile: Callable[[], object]) -> None:
 
 
 def _reply(connection: Connection, server: "PGconn") -> "PGresult | None":
-    """Return the reply to what was sent; None if the connection is broken."""
+    """Return the reply to what was sent. Raises DBAPIError if the connection breaks."""
     try:
         return _last_result(server)
-    except psycopg.Error:
-        return None  # The usual way raises what is wrong.
+    except psycopg.Error as error:
+        raise converted(connection, _SHARED, error) from error
     except BaseException:
         connection.invalidate()  # The wait was interrupted, and the connection is closed.
         raise

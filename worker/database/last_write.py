@@ -1,7 +1,7 @@
 """Send the last statement of a transaction together with its COMMIT, in one round trip."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -45,27 +45,35 @@ def commit_with(
     driver: Any = connection.connection.driver_connection
     server = driver.pgconn
     try:
-        # psycopg's own pipeline would need more system calls, and a reply only comes at its end.
-        server.enter_pipeline_mode()
-        try:
+        with _closed_on_error(server):
+            # psycopg's own pipeline would need more system calls, and replies only come at its end.
+            server.enter_pipeline_mode()
             server.send_query_params(statement.sql, statement.parameters)
             server.send_query_params(b"COMMIT", None)
             server.pipeline_sync()
+        try:
             meanwhile()
         finally:
-            failed = _first_error(server)
-            with suppress(psycopg.Error):
+            with _closed_on_error(server):
+                failed = _first_error(server)
                 server.exit_pipeline_mode()
         _raise_if(failed)
     except psycopg.Error as error:
         raise converted(connection, statement.sql.decode(), error) from error
     except BaseException:
-        if driver.closed:  # The wait was interrupted; a rollback would raise another error.
+        if driver.closed:  # A rollback would raise another error.
             connection.invalidate()
         raise
 
 
-_GOOD = (ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
+@contextmanager
+def _closed_on_error(server: Any) -> Iterator[None]:
+    """Close the connection if the block fails: replies may be missing, or be left to read."""
+    try:
+        yield
+    except BaseException:
+        server.finish()
+        raise
 
 
 def _first_error(server: Any) -> Any:
@@ -74,12 +82,10 @@ def _first_error(server: Any) -> Any:
     while True:
         # After the reply to each statement comes None.
         result = next_reply(server) or next_reply(server)
-        if result is None:
+        if result is None or result.status == ExecStatus.PIPELINE_SYNC:
             return first
-        if result.status not in _GOOD and first is None:
+        if result.status != ExecStatus.COMMAND_OK and first is None:
             first = result
-        if result.status == ExecStatus.PIPELINE_SYNC:
-            return first
 
 
 def _raise_if(result: Any) -> None:

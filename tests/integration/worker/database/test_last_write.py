@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -117,6 +118,35 @@ def test_no_later_statement_gets_the_reply_to_an_interrupted_one(database: Datab
     with database.writing() as connection:
         assert connection.scalar(text("SELECT 5")) == 5
     assert courses(database) == ["M1"]
+
+
+class EndsEarly:
+    """A connection of libpq on which a signal arrives before the COMMIT is sent."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    def send_query_params(self, sql: bytes, *parameters: Any) -> None:
+        if sql == b"COMMIT":
+            raise Interrupted
+        self._server.send_query_params(sql, *parameters)
+
+
+def test_an_interruption_before_all_is_sent_waits_for_no_reply(database: Database) -> None:
+    def write() -> None:
+        with database.writing() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.pgconn = EndsEarly(driver.pgconn)
+            commit_with(connection, insert("M1"), lambda: None)
+
+    with pytest.raises(Interrupted):
+        write()
+    with database.writing() as connection:
+        commit_with(connection, insert("M2"), lambda: None)
+    assert courses(database) == ["M2"]
 
 
 def test_a_value_that_cannot_be_sent_as_it_is_takes_the_usual_way(database: Database) -> None:

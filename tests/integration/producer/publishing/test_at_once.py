@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.connection import AbstractConnection, parse_url
+from redis.connection import AbstractConnection
 
 from producer.client import EnrollmentClient
 from producer.contract.headers import MOMENT_HEADER
 from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
+from producer.contract.redis_connection import connection_options
 from producer.contract.routing import Queue
 from producer.fields import read_moment
 from producer.publishing.batches import SMALL_CHUNK
@@ -212,7 +213,7 @@ def test_a_request_follows_the_name_to_the_new_master(
     tmp_path: Path, broker_url: str, prefix: str
 ) -> None:
     """The connection still leads to the former master, which is a replica now."""
-    master = parse_url(broker_url)
+    master: Any = connection_options(broker_url)
     with (
         running_valkey(tmp_path) as former,
         Relay(("127.0.0.1", former.port)) as name,

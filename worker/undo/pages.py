@@ -118,7 +118,7 @@ def read_page(
 
     Call this with the lock on enrollments alone: whether others are undone must not change.
     """
-    is_apart = not are_others_undone(connection, batch.id)
+    is_apart = not (batch.after_others or are_others_undone(connection, batch.id))
     if not (is_apart or may_change_twice):
         is_apart = _is_apart(connection, batch, page)
     if not is_apart:

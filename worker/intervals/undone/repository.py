@@ -9,11 +9,13 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, exists, literal, select
 
-from producer.fields import UNDO_PREFIX
+from producer.fields import MAX_STORED_ID, UNDO_PREFIX
 from worker.database.planning import real_table
 from worker.models import Batch, BatchChunk
 
 _AT_ONCE: Final = 500
+_LONGEST_CHAIN: Final = MAX_STORED_ID // len(UNDO_PREFIX)
+"""A batch has at most this many undos, one of another, by the length of their ids."""
 
 
 def find_undone(
@@ -141,4 +143,5 @@ def are_others_undone(
     begun = select(Batch.id).where(Batch.stopped_at.is_not(None), Batch.id != base)
     if stopped_at is not None:
         begun = begun.where(Batch.stopped_at <= stopped_at)
-    return any(base_of(other) != base for other in connection.scalars(begun))
+    some = connection.scalars(begun.limit(_LONGEST_CHAIN + 1))
+    return any(base_of(other) != base for other in some)

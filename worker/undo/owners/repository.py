@@ -17,6 +17,7 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    type_coerce,
     update,
 )
 
@@ -114,16 +115,20 @@ def count_left_to_snapshots(connection: Connection, undo_id: str, number: int | 
 
     They are counted in one chunk of the undo, or in all.
     """
-    rows = connection.execute(select(PlanRow.moment, PlanRow.request))
-    moments = [row.moment.isoformat() for row in rows if row.request["snapshot"]]
+    undo, plan = select(Batch.moment).where(Batch.id == undo_id), PlanRow
+    is_later_snapshot = plan.request["snapshot"].as_boolean() & (
+        plan.moment > undo.scalar_subquery()
+    )
+    later = connection.scalars(select(plan.moment).where(is_later_snapshot))
+    moments = [moment.isoformat() for moment in later]
     if not moments:
         return 0
     first, end = (f"{undo_id}:", f"{undo_id};")
     if number is not None:
         first, end = line_request_ids(undo_id, number)
     dialect = connection.dialect.name
-    values = {"undo": undo_id, "first": first, "end": end, "moments": moments}
-    values["action"] = Action.ENROLL.value
+    bounds = {"undo": undo_id, "first": first, "end": end, "action": Action.ENROLL.value}
+    values = {**bounds, **list_parameter(dialect, moments, "moments")}
     return connection.scalar(_count_won_at(dialect), values) or 0
 
 
@@ -147,7 +152,8 @@ def _count_won_at(dialect: str) -> Any:
             result.batch_id == bindparam("undo"),
             result.superseded.is_not(None),
             action == bindparam("action"),
-            won_at.in_(bindparam("moments", expanding=True)),
+            # SQLAlchemy would compare two functions in the other order, and ANY must come last.
+            is_among(dialect, type_coerce(won_at, String()), "moments"),
         )
     )
 

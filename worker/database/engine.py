@@ -263,7 +263,10 @@ def transaction(
     def run() -> T:
         with database.writing() as connection:
             value = work(connection)
-            statement = last_write.statement(connection, value) if last_write else None
+            statement = None
+            # Where psycopg uses the libpq of the system, that may be older than version 14.
+            if last_write is not None and psycopg.capabilities.has_pipeline():
+                statement = last_write.statement(connection, value)
             if statement is not None:
                 commit_with(connection, statement, partial(while_committing, value))
                 return value

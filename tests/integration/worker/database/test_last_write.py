@@ -7,14 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from support.waiting import wait_for
-from worker.database.engine import Database
+from worker.database.engine import Database, transaction
 from worker.database.errors import is_outage, sqlstate_of
-from worker.database.last_write import LastStatement, commit_with
+from worker.database.last_write import LastStatement, LastWrite, commit_with
 from worker.database.sets import last_insert
 from worker.models import Course
 
@@ -147,6 +148,15 @@ def test_an_interruption_before_all_is_sent_waits_for_no_reply(database: Databas
     with database.writing() as connection:
         commit_with(connection, insert("M2"), lambda: None)
     assert courses(database) == ["M2"]
+
+
+def test_an_old_libpq_takes_the_usual_way(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psycopg.capabilities, "has_pipeline", lambda: False)
+    last = LastWrite[str](statement=lambda *_: pytest.fail("it is sent"), write=add)
+    transaction(database, lambda _: "M1", last)
+    assert courses(database) == ["M1"]
 
 
 def test_a_value_that_cannot_be_sent_as_it_is_takes_the_usual_way(database: Database) -> None:

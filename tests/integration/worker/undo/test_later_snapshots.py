@@ -65,7 +65,7 @@ def test_the_snapshots_of_many_years_are_no_parameters_of_a_statement(feeds: Fee
         connection.exec_driver_sql(
             "INSERT INTO plans (id, request, moment, state, staged_at)"
             " SELECT 'p' || n, plan.request, plan.moment + n * interval '1 hour', 'done', now()"
-            f" FROM plans plan, generate_series(1, 66000) n WHERE plan.id = '{FIRST}'"  # noqa: S608
+            " FROM plans plan, generate_series(1, 66000) n WHERE plan.id = 'night-1'"
         )
     assert report_of(feeds.database, SECOND).left_to_snapshots == 1
 

@@ -209,10 +209,9 @@ def find_confirmations(
 ) -> dict[Pair, datetime]:
     """Return the latest moment, at or after `since`, at which a result enrolled or confirmed pairs.
 
-    A batch that was undone confirms nothing. `results` is the table to read, if it is not
-    `enrollment_results`. A result that counts then was
-    stored later than `since` minus what a request may lie ahead of the one clock, and what this
-    clock is ahead of the database's.
+    A batch of which an undo has begun confirms nothing. `results` is the table to read, if it is
+    not `enrollment_results`. A result that counts then was stored later than `since` minus what a
+    request may lie ahead of the one clock, and what this clock is ahead of the database's.
     """
     if not students:
         return {}

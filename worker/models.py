@@ -193,7 +193,8 @@ class Batch(Base):
     `file_name`, `submitter` and `moment` are those of the first chunk that was applied; its moment
     is that of every chunk. An older version stored no moment. `data_set` is the key of its data
     set, or null. Once `stopped_at` is set, because the batch is being undone, no other chunk of it
-    is applied: their requests are rejected.
+    is applied: their requests are rejected. By `stopped_at`, undos are in the order in which they
+    began.
     """
 
     __tablename__ = "batches"

@@ -43,7 +43,10 @@ class Overlap(NamedTuple):
     """
 
     while_locking: Callable[[], object] = nothing
-    """Called before anything depends on what is in the requests. What it raises is raised."""
+    """Called before anything depends on what is in the requests. What it raises is raised.
+
+    On SQLite it is called before the transaction: other writers would wait for it as well.
+    """
     while_committing: Callable[[Decisions], object] = nothing
     """Called with decisions that may still fail to be committed."""
 
@@ -97,6 +100,9 @@ def add_enrollments(
             _confirm_owners(connection, decided, stored.swept)
         return Decisions(decided, stored.summaries, stored.sis_ids)
 
+    if isinstance(database, Database) and database.engine.dialect.name == "sqlite":
+        overlap.while_locking()
+        overlap = overlap._replace(while_locking=nothing)
     return transaction(database, decide, _STORE, overlap.while_committing)
 
 

@@ -70,9 +70,16 @@ class Channel(redis_channel.Channel):
         """Send both commands on a connection: a pipeline of redis-py takes twice as long."""
         connection = self.pool.get_connection()
         commands = [("SET", mark.key, mark.text, "EX", MARK_SECONDS), ("LPUSH", key, text)]
-        try:
+
+        def send() -> list[Any]:
             connection.send_packed_command(connection.pack_commands(commands))
-            _, mark.queued = [connection.read_response() for _ in commands]
+            return [connection.read_response() for _ in commands]
+
+        try:
+            # As for any other command, the server may be another one after a failover.
+            _, mark.queued = connection.retry.call_with_retry(
+                send, lambda _: connection.disconnect()
+            )
         except BaseException:
             connection.disconnect()  # A reply that was not read must not be taken for a later one.
             raise

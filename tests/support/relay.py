@@ -52,6 +52,10 @@ class Relay:
         """Stop forwarding, and leave every connection open."""
         self._silent.set()
 
+    def lead_to(self, target: tuple[str, int] | str) -> None:
+        """Connect clients that come from now on to another server."""
+        self._target = target
+
     def _listen(self) -> None:
         while not self._over.is_set():
             if select.select([self._listener], [], [], 0.1)[0]:

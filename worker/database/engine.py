@@ -266,7 +266,7 @@ def transaction(
     def run() -> T:
         with database.writing() as connection:
             value = work(connection)
-            statement = last_write.statement(connection, value) if last_write else None
+            statement = last_write.with_commit(connection, value) if last_write else None
             if statement is not None:
                 commit_with(connection, statement, partial(while_committing, value))
                 return value

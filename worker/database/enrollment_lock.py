@@ -6,7 +6,8 @@ alone. SQLite has a single writer and needs no lock; nor does a plan, which chan
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -15,10 +16,11 @@ from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from worker.database.driver_errors import converted
 from worker.database.early import EarlyQuery, Row, forget_prepared, send_early
 from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
 from worker.database.planning import planning_on
-from worker.database.replies import replies_in_pipeline
+from worker.database.replies import closed_on_error, replies_in_pipeline
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -71,23 +73,37 @@ _pause = _Pause()
 def _send_begin_and_share(connection: Connection, query: EarlyQuery | None) -> "PGconn | None":
     """Send what begins the transaction and shares the lock; return where the replies will come.
 
-    Nothing is sent if the transaction has begun already, or if the connection is broken. A query
-    comes after the lock, so it sees all that was committed before the lock was shared.
+    Nothing is sent if the transaction has begun already. A query comes after the lock, so it sees
+    all that was committed before the lock was shared. Raises DBAPIError.
     """
     driver = connection.connection.driver_connection
     server: PGconn | None = getattr(driver, "pgconn", None)
-    if server is None or server.transaction_status != TransactionStatus.IDLE:
+    # Where psycopg uses the libpq of the system, that may be older than version 14.
+    if server is None or not psycopg.capabilities.has_pipeline():
         return None
-    try:
+    if server.transaction_status != TransactionStatus.IDLE:
+        return None
+    with _sound(connection, server):
         server.enter_pipeline_mode()
         server.send_query_params(_BEGIN, None)
         server.send_query_params(_SHARED.encode(), None)
         if query is not None:
             send_early(connection, server, query)
         server.pipeline_sync()
-    except psycopg.Error:
-        return None
     return server
+
+
+@contextmanager
+def _sound(connection: Connection, server: "PGconn") -> Iterator[None]:
+    """Close the connection if the block fails. Raises errors of the driver as DBAPIError."""
+    try:
+        with closed_on_error(server):
+            yield
+    except psycopg.Error as error:
+        raise converted(connection, _SHARED, error) from error
+    except BaseException:
+        connection.invalidate()
+        raise
 
 
 _GOOD: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
@@ -120,25 +136,14 @@ def _share(
         meanwhile()
     finally:
         if server is not None:
-            replies = _replies(connection, server)
+            with _sound(connection, server):
+                replies = replies_in_pipeline(server)
+                server.exit_pipeline_mode()
     if server is None or not _is_shared(connection, server, replies):
         connection.exec_driver_sql(_SHARED)
         return None
     row = replies[-1]
     return None if query is None else [row.get_value(0, i) for i in range(row.nfields)]
-
-
-def _replies(connection: Connection, server: "PGconn") -> "Sequence[PGresult]":
-    """Return the replies to what was sent; none if the connection is broken."""
-    try:
-        replies = replies_in_pipeline(server)
-        server.exit_pipeline_mode()
-    except psycopg.Error:
-        return ()  # The usual way raises what is wrong.
-    except BaseException:
-        connection.invalidate()  # The wait was interrupted, and the connection is closed.
-        raise
-    return replies
 
 
 def lock_enrollments(

@@ -166,16 +166,6 @@ def outage_of(error: BaseException) -> str:
     return "The database refuses to work" if is_answer(error) else "The database is unavailable"
 
 
-def reason_for_clients(error: BaseException) -> str:
-    """Return what kind of outage an error is, and why, as far as any client may read it.
-
-    The database's own sentence is for all; the driver's names hosts and users.
-    """
-    if is_answer(error) or isinstance(_cause(error), sqlite3.Error):
-        return f"{outage_of(error)}: {sentence_of(error).rstrip('.')}"
-    return f"{outage_of(error)}; the worker's log has the reason"
-
-
 def sentence_of(error: BaseException) -> str:
     """Return an error in one line: the database's own sentence, or the error's type and text."""
     cause = _cause(error)

@@ -1,7 +1,6 @@
 """Send the last statement of a transaction together with its COMMIT, in one round trip."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -10,7 +9,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from sqlalchemy import Connection
 
 from worker.database.driver_errors import converted
-from worker.database.replies import replies_in_pipeline
+from worker.database.replies import closed_on_error, replies_in_pipeline
 
 T = TypeVar("T")
 
@@ -32,6 +31,12 @@ class LastWrite(Generic[T]):
     write: Callable[[Connection, T], object]
     """Do it in the usual way."""
 
+    def with_commit(self, connection: Connection, value: T) -> LastStatement | None:
+        """Return the statement that can be sent together with the COMMIT, or None."""
+        # Where psycopg uses the libpq of the system, that may be older than version 14.
+        can_be_sent = psycopg.capabilities.has_pipeline()
+        return self.statement(connection, value) if can_be_sent else None
+
 
 def commit_with(
     connection: Connection, statement: LastStatement, meanwhile: Callable[[], object]
@@ -45,22 +50,23 @@ def commit_with(
     driver: Any = connection.connection.driver_connection
     server = driver.pgconn
     try:
-        # psycopg's own pipeline would need more system calls, and a reply only comes at its end.
-        server.enter_pipeline_mode()
-        try:
+        with closed_on_error(server):
+            # psycopg's own pipeline would need more system calls, and replies only come at its end.
+            server.enter_pipeline_mode()
             server.send_query_params(statement.sql, statement.parameters)
             server.send_query_params(b"COMMIT", None)
             server.pipeline_sync()
+        try:
             meanwhile()
         finally:
-            failed = _first_error(server)
-            with suppress(psycopg.Error):
+            with closed_on_error(server):
+                failed = _first_error(server)
                 server.exit_pipeline_mode()
         _raise_if(failed)
     except psycopg.Error as error:
         raise converted(connection, statement.sql.decode(), error) from error
     except BaseException:
-        if driver.closed:  # The wait was interrupted; a rollback would raise another error.
+        if driver.closed:  # A rollback would raise another error.
             connection.invalidate()
         raise
 

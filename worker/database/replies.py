@@ -1,12 +1,24 @@
 """Read replies of PostgreSQL through libpq, so that other threads run while one waits."""
 
 import select
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from psycopg.pq import ExecStatus
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
+
+
+@contextmanager
+def closed_on_error(server: "PGconn") -> Iterator[None]:
+    """Close the connection if the block fails: replies may be missing, or be left to read."""
+    try:
+        yield
+    except BaseException:
+        server.finish()
+        raise
 
 
 def next_reply(server: "PGconn") -> "PGresult | None":

@@ -209,10 +209,9 @@ def find_confirmations(
 ) -> dict[Pair, datetime]:
     """Return the latest moment, at or after `since`, at which a result enrolled or confirmed pairs.
 
-    A batch that was undone confirms nothing. `results` is the table to read, if it is not
-    `enrollment_results`. A result that counts then was
-    stored later than `since` minus what a request may lie ahead of the one clock, and what this
-    clock is ahead of the database's.
+    A batch of which an undo has begun confirms nothing. `results` is the table to read, if it is
+    not `enrollment_results`. A result that counts then was stored later than `since` minus what a
+    request may lie ahead of the one clock, and what this clock is ahead of the database's.
     """
     if not students:
         return {}
@@ -222,7 +221,7 @@ def find_confirmations(
     parameters |= {"since": since, "stored_since": since - margin}
     confirmed: dict[Pair, datetime] = {}
     rows = connection.execute(_select_confirmations(dialect, results), parameters).all()
-    undone = find_undone(connection, {row.batch_id for row in rows})
+    undone = find_undone(connection, {row.batch_id for row in rows}, begun=True)
     for student, courses, at, batch_id in rows:
         for course in courses if batch_id not in undone else ():
             confirmed[student, course] = max(at, confirmed.get((student, course), at))

@@ -115,13 +115,14 @@ class GroupingConsumer:
                 soft_timeout=self._task.soft_time_limit,
                 timeout=self._task.time_limit,
             )
-            write_at_once(self._consumer.pool, getattr(self._consumer, "hub", None))
         except Exception:  # For example arguments that are nested too deeply to be pickled.
             log.exception(
                 "A group of %s messages could not be sent to a pool process; each now runs alone",
                 len(group),
             )
             self._ended(group, failed=True)
+        else:
+            write_at_once(self._consumer.pool, getattr(self._consumer, "hub", None))
 
     def _next_group(self) -> list[tuple[Any, QueuedRequest]]:
         """Take the next messages that wait: those that drop, or those that do not.

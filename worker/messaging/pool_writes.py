@@ -5,10 +5,12 @@ wait. This module relies on private parts of Celery, which
 tests/unit/worker/messaging/test_pool_writes.py names.
 """
 
-import contextlib
+import logging
 from typing import Any
 
 from celery.concurrency.asynpool import AsynPool
+
+log = logging.getLogger(__name__)
 
 
 def write_at_once(pool: Any, hub: Any) -> None:
@@ -17,11 +19,15 @@ def write_at_once(pool: Any, hub: Any) -> None:
     Pools without pipes are left alone. What cannot be sent now is sent by the event loop.
     """
     processes, write = getattr(pool, "_pool", None), getattr(hub, "consolidate_callback", None)
-    if write is None or not isinstance(processes, AsynPool) or not processes.outbound_buffer:
+    if write is None or not isinstance(processes, AsynPool):
         return
-    busy = processes._active_writes | processes._busy_workers  # noqa: SLF001 - see above
-    idle = processes._all_inqueues - busy  # noqa: SLF001 - see above
-    if idle:
-        # If a process has just ended, Celery notices it and sends its work to another one.
-        with contextlib.suppress(OSError):
+    try:
+        busy = processes._active_writes | processes._busy_workers  # noqa: SLF001 - see above
+        idle = processes._all_inqueues - busy  # noqa: SLF001 - see above
+        if idle and processes.outbound_buffer:
             write(list(idle))
+    except OSError as error:
+        # If a process has just ended, Celery notices it and sends its work to another one.
+        log.info("A pool process did not take its work: %s", error)
+    except Exception:
+        log.exception("Work was not sent to a pool process at once; the event loop sends it")

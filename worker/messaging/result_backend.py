@@ -98,15 +98,6 @@ class ResultBackend(RedisBackend):
             self._add_result(pipeline, task_id, value, None)
         return partial(_store, pipeline, others)
 
-    def store_all(
-        self,
-        results: Iterable[tuple[str, Any]],
-        forget: Sequence[str],
-        before: Callable[[Pipeline], None] = lambda _: None,
-    ) -> None:
-        """Do at once what `prepare_all` prepares. Raises RedisError."""
-        self.prepare_all(results, forget, before)()
-
     def store_refusal(self, task_id: str, why: str) -> None:
         """Store a message's refusal for its client. If Redis fails, this only logs a warning."""
         try:

@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from producer.contract.plans import PlanState
 from worker.batches.members.arrival import all_chunks_arrived
 from worker.database.engine import Database
-from worker.database.errors import is_outage, reason_for_clients, sentence_of
+from worker.database.errors import is_answer, is_outage, outage_of, sentence_of
 from worker.moments import Clock
 from worker.plans.applying import ApplyStored, apply_some
 from worker.plans.concluding import plan_chunks
@@ -71,8 +71,10 @@ def advance_next(work: PlanWork) -> bool:
 def _give_back(holder: Holder, error: Exception) -> None:
     """Let a worker try again soon, because the environment failed and not the plan."""
     detail = holder.plan.detail
-    if is_outage(error):
-        detail = f"{reason_for_clients(error)}. A worker tries again by itself."
+    # Of a database that was unavailable, nothing is left to say once this can be stored.
+    if is_outage(error) and is_answer(error):
+        reason = sentence_of(error).rstrip(".")
+        detail = f"{outage_of(error)}: {reason}. A worker tries again by itself."
     retrying = Retrying(
         retry=retry_if_exception(is_outage),
         wait=wait_exponential(multiplier=0.1, max=2),

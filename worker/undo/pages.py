@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from producer.contract.chunks import fingerprint_of, line_request_id
 from worker.database.engine import Database
 from worker.enrollment.derived.entries import unpack_all
-from worker.intervals.undone.repository import base_of
+from worker.intervals.undone.repository import are_others_undone, base_of
 from worker.models import Pair
 from worker.undo.changes import pairs_named_in, restored_alone, reverse_alone, reverse_fresh
 from worker.undo.confirmed import leave_confirmed
@@ -71,10 +71,17 @@ def pages_of(database: Database, batch: UndoneBatch) -> Iterator[Page]:
         yield Page(Source.NOTHING, "")
 
 
+def _named_by(batch: UndoneBatch) -> str:
+    """Return the batch whose results have the pages of a batch.
+
+    If others were undone before, pairs matter that it names but did not change. An undo that
+    changed nothing names none, but the batch that was submitted does.
+    """
+    return base_of(batch.id) if batch.after_others else batch.id
+
+
 def _pages_with_changes(database: Database, batch: UndoneBatch) -> Iterator[Page]:
-    # An undo that changed nothing names no pair; those of the batch that was submitted matter.
-    batch_id = base_of(batch.id) if batch.after_others else batch.id
-    others = batch.after_others
+    batch_id, others = _named_by(batch), batch.after_others
     number: int | None = -1
     while number is not None:
         with database.reading() as connection:
@@ -107,8 +114,11 @@ def _pages_of_lacking(database: Database, batch: UndoneBatch) -> Iterator[Page]:
 def read_page(
     connection: Connection, batch: UndoneBatch, page: Page, *, may_change_twice: bool
 ) -> PageUndo:
-    """Return the requests that undo a page, and the pairs that they restore."""
-    is_apart = not batch.after_others
+    """Return the requests that undo a page, and the pairs that they restore.
+
+    Call this with the lock on enrollments alone: whether others are undone must not change.
+    """
+    is_apart = not (batch.after_others or are_others_undone(connection, batch.id))
     if not (is_apart or may_change_twice):
         is_apart = _is_apart(connection, batch, page)
     if not is_apart:
@@ -151,7 +161,7 @@ def _is_apart(connection: Connection, batch: UndoneBatch, page: Page) -> bool:
 
 def _pairs_of(connection: Connection, batch: UndoneBatch, page: Page) -> set[Pair]:
     """Return the pairs that a page is about: those of other pages are left out, if possible."""
-    batch_id = base_of(batch.id)
+    batch_id = _named_by(batch)
     if page.source is Source.NOTHING:
         return set()
     if page.source is Source.FRESH:
@@ -163,9 +173,8 @@ def _pairs_of(connection: Connection, batch: UndoneBatch, page: Page) -> set[Pai
         ended = find_ended(connection, batch.lacking or 0, batch.moment, after)
         named = find_events(connection, ended)
         return set(ended) - {event.pair for event in named if event.batch_id == batch_id}
-    rows = find_changes(
-        connection, batch_id, page.after, own=page.source is Source.OWN, others=True
-    )
+    is_own = page.source is Source.OWN
+    rows = find_changes(connection, batch_id, page.after, own=is_own, others=batch.after_others)
     pairs = {pair for row in rows for pair in pairs_named_in(row)}
     # Pairs that derived results have opened as well are settled with those.
     submitted = find_batch(connection, batch_id)

@@ -32,7 +32,7 @@ def waiting_plan(connection: Connection, batch_id: str) -> str | None:
         raise CannotUndo(
             f"The plan {member.plan_id} of the batch {batch_id} cannot go on: {member.detail} To"
             f" undo what was applied of it, the operator discards the plan first (`enroll discard"
-            f" {member.plan_id}`); then undo the batch."
+            f" {shell_word(member.plan_id)}`); then undo the batch."
         )
     if member.state in _APPLYING:
         raise CannotUndo(

@@ -39,6 +39,7 @@ from worker.models import (
     RetentionLimit,
     StudentCourse,
 )
+from worker.moments import STEP
 from worker.undo.values import Progress, Restored
 
 PAGE: Final = 5_000
@@ -70,6 +71,15 @@ def stop_batch(connection: Connection, batch_id: str, now: datetime) -> None:
     """Have the other chunks of a batch refused, from the commit of this transaction on."""
     running = update(Batch).where(Batch.id == batch_id, Batch.stopped_at.is_(None))
     connection.execute(running.values(stopped_at=now))
+
+
+def stop_last(connection: Connection, batch_id: str) -> None:
+    """Let a stopped batch be the last one of all that were stopped, whatever their clocks said."""
+    others = select(func.max(Batch.stopped_at)).where(Batch.id != batch_id)
+    last: datetime | None = connection.scalar(others)
+    if last is not None:
+        earlier = update(Batch).where(Batch.id == batch_id, Batch.stopped_at <= last)
+        connection.execute(earlier.values(stopped_at=last + STEP))
 
 
 def add_undo(connection: Connection, undo_id: str, moment: datetime) -> None:

@@ -164,8 +164,7 @@ class _Step(NamedTuple):
     def apply(self, connection: Connection) -> Applied:
         """Undo the page within an open transaction. Raises CannotUndo."""
         batch, is_mixed = self.batch, self.may_change_twice
-        if batch.has_data_set and self.is_last:
-            lock_enrollments(connection, exclusive=True)
+        lock_enrollments(connection, exclusive=True)
         content = read_page(connection, batch, self.page, may_change_twice=is_mixed)
         content = leave_to_snapshots(connection, content, batch.id)
         before = find_progress(connection, batch.undo_id)

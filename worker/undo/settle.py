@@ -12,14 +12,13 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from producer.schemas import Action
-from worker.database.enrollment_lock import lock_enrollments
 from worker.intervals.repository import find_states
 from worker.intervals.undone.repository import base_of, find_undone
 from worker.models import Pair
 from worker.moments import STEP
 from worker.undo.changes import Ended, group
 from worker.undo.events.repository import Event, find_events
-from worker.undo.owners.repository import find_snapshots
+from worker.undo.owners.repository import Snapshot, find_snapshots
 from worker.undo.repository import find_past
 from worker.undo.settled import Fact, Known, Settled, settled
 from worker.undo.values import PageUndo, Restored, UndoneBatch
@@ -38,9 +37,8 @@ class _Reading(NamedTuple):
 def settle(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) -> PageUndo:
     """Return what undoes a batch for pairs that it names, or that it did not name as a snapshot.
 
-    Takes the lock on enrollments alone. Raises DBAPIError, EnrollmentsBusy.
+    Raises DBAPIError.
     """
-    lock_enrollments(connection, exclusive=True)
     reading = _read(connection, batch, pairs)
     known = _known(connection, reading)
     snapshots = find_snapshots(connection, batch.id)
@@ -69,7 +67,7 @@ def _owner(wanted: Settled, known: Known, own: Sequence[Event]) -> int | None:
 def _read(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) -> _Reading:
     events = sorted(find_events(connection, pairs), key=_order)
     ids = {event.batch_id for event in events} | {batch.id}
-    void = find_undone(connection, ids, finishing=batch.id)
+    void = find_undone(connection, ids, batch.id, begun=True)
     voided, counting, own = (defaultdict[Pair, list[Event]](list) for _ in range(3))
     for event in events:
         if event.batch_id not in void:
@@ -109,10 +107,10 @@ def _fact_of(event: Event) -> Fact:
     return Fact(event.moment, event.action, event.data_set)
 
 
-def _sweeps(snapshots: Iterable[tuple[int, datetime]], since: datetime) -> Iterator[Fact]:
-    for data_set, moment in snapshots:
-        if moment > since:
-            yield Fact(moment, None, data_set)
+def _sweeps(snapshots: Iterable[Snapshot], since: datetime) -> Iterator[Fact]:
+    for each in snapshots:
+        if each.counts and each.moment > since:
+            yield Fact(each.moment, None, each.data_set)
 
 
 def _request(

@@ -9,6 +9,7 @@ from producer.fields import MAX_STORED_ID, UNDO_PREFIX, show_moment
 from producer.schemas import Kind
 from worker.batches.repository import date_batch
 from worker.database.engine import Database
+from worker.database.enrollment_lock import lock_enrollments
 from worker.intervals.undone.repository import are_others_undone, base_of, find_undone
 from worker.moments import STEP
 from worker.undo.owners.repository import find_submitted
@@ -19,6 +20,7 @@ from worker.undo.repository import (
     find_retention_limit,
     first_applied,
     stop_batch,
+    stop_last,
 )
 from worker.undo.values import AlreadyUndone, CannotUndo, UndoneBatch, UnknownBatch
 
@@ -66,7 +68,8 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
     _check_limit(connection, batch_id, moment)
     submitted = find_batch(connection, base_of(batch_id))
     has_data_set = submitted is not None and submitted.data_set is not None
-    after_others = are_others_undone(connection, batch_id, batch.stopped_at)
+    begun_at = None if find_batch(connection, undo_id) is None else batch.stopped_at
+    after_others = are_others_undone(connection, batch_id, begun_at)
     snapshot = find_submitted(connection, base_of(batch_id)) if after_others else None
     lacking = snapshot.data_set if snapshot is not None and snapshot.is_snapshot else None
     counts_at = moment + STEP
@@ -107,12 +110,16 @@ def begin(connection: Connection, batch_id: str) -> None:
     """Wait for the chunks of a batch that are being applied, and store its undo.
 
     Call this in a later transaction than `stop`: chunks that begin after that one are refused.
-    Raises CannotUndo.
+    Raises CannotUndo, DBAPIError, EnrollmentsBusy.
     """
     row = find_batch(connection, batch_id, lock=True)
     batch = check(connection, batch_id)
     if row is not None and row.moment is None:
         date_batch(connection, batch_id, batch.moment)
+    # No page of another undo is applied now: each of those comes before this one, or knows of it.
+    lock_enrollments(connection, exclusive=True)
+    if find_batch(connection, batch.undo_id) is None:
+        stop_last(connection, batch_id)
     add_undo_once(connection, batch)
 
 

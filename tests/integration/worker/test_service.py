@@ -1,8 +1,9 @@
 """The rules for one request: every refusal, all-or-nothing, repeats. On both databases."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from sqlalchemy import event, text
@@ -308,6 +309,20 @@ def test_a_request_that_must_not_begin_changes_nothing(database: Database) -> No
     assert rows(database) == set()
     assert student_results(database, ["A"], 10) == [[]]
     assert decide(database, incoming).status == "enrolled"
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_no_other_writer_of_sqlite_waits_for_the_start_of_a_request(database: Database) -> None:
+    def write() -> None:
+        path = str(database.engine.url.database)
+        with closing(sqlite3.connect(path, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+    incoming = IncomingRequest(
+        "r", {}, StudentEnrollmentRequest(student_id="A", course_ids=("M1",))
+    )
+    add_enrollments(database, [incoming], overlap=Overlap(while_locking=write))
+    assert len(rows(database)) == 1
 
 
 @pytest.mark.parametrize("ids", [["r"], ["r", "s"]])

@@ -112,6 +112,13 @@ def test_every_link_leads_somewhere(name: str) -> None:
             assert anchor in anchors(str(found.relative_to(ROOT))), target
 
 
+@pytest.mark.parametrize("name", sorted(DOCUMENTS))
+def test_every_row_of_a_table_is_one_line(name: str) -> None:
+    text = re.sub(r"^ *```.*?^ *```", "", DOCUMENTS[name], flags=re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for line in text.splitlines()]
+    assert [s for s in lines if "|" in (s[:1], s[-1:]) and not (s[0] == s[-1] == "|")] == []
+
+
 def test_every_page_is_in_the_index() -> None:
     index = set(re.findall(r"\]\(([^)]+)\)", DOCUMENTS["docs/README.md"]))
     pages = {name.removeprefix("docs/") for name in DOCUMENTS if name.startswith("docs/")}

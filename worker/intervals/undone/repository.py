@@ -9,27 +9,35 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, exists, literal, select
 
-from producer.fields import UNDO_PREFIX
+from producer.fields import MAX_STORED_ID, UNDO_PREFIX
 from worker.database.planning import real_table
 from worker.models import Batch, BatchChunk
 
 _AT_ONCE: Final = 500
+_LONGEST_CHAIN: Final = MAX_STORED_ID // len(UNDO_PREFIX)
+"""A batch has at most this many undos, one of another, by the length of their ids."""
 
 
 def find_undone(
-    connection: Connection, batch_ids: Iterable[str | None], finishing: str | None = None
+    connection: Connection,
+    batch_ids: Iterable[str | None],
+    finishing: str | None = None,
+    *,
+    begun: bool = False,
 ) -> set[str]:
     """Return those of these batches that were undone, or that undid one which does not count.
 
     What such a batch did, its undo did the opposite of: together they count for nothing. A batch
-    whose undo has not come to its end still counts, unless it is `finishing`: then the undo is
-    being applied. None stands for requests without a batch.
+    whose undo has not come to its end still counts, unless it is `finishing`, or `begun` is true:
+    then undos that have begun are taken for ended, as is right for what works towards the time when
+    they are. None stands for requests without a batch.
     """
     named = {batch_id for batch_id in batch_ids if batch_id is not None}
     chains = _chains(connection, named)
+    if begun:
+        chains = {base: _Chain([True] * len(chain.is_done)) for base, chain in chains.items()}
     if finishing is not None and (chain := chains.get(base_of(finishing))) is not None:
-        del chain.is_done[_place(finishing) :]
-        chain.is_done.append(True)
+        chain.is_done[_place(finishing) :] = [True]
     return {batch_id for batch_id in named if chains[base_of(batch_id)].is_void(batch_id)}
 
 
@@ -66,7 +74,7 @@ def _chains(connection: Connection, batch_ids: Iterable[str]) -> dict[str, _Chai
 
 def _place(batch_id: str) -> int:
     """Return how many undos lie between a batch and the submitted one."""
-    return batch_id.count(UNDO_PREFIX)
+    return (len(batch_id) - len(base_of(batch_id))) // len(UNDO_PREFIX)
 
 
 class Undo(NamedTuple):
@@ -129,10 +137,11 @@ def are_others_undone(
 ) -> bool:
     """Return whether an undo has begun of another batch than this one and its undos.
 
-    If this batch was stopped, only those matter that were stopped before.
+    With the moment at which this batch was stopped, only those matter that were stopped before.
     """
     base = base_of(batch_id)
     begun = select(Batch.id).where(Batch.stopped_at.is_not(None), Batch.id != base)
     if stopped_at is not None:
         begun = begun.where(Batch.stopped_at <= stopped_at)
-    return any(base_of(other) != base for other in connection.scalars(begun))
+    some = connection.scalars(begun.limit(_LONGEST_CHAIN + 1))
+    return any(base_of(other) != base for other in some)

@@ -10,11 +10,10 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from worker.data_sets.repository import find_swept
-from worker.database.enrollment_lock import lock_enrollments
 from worker.intervals.repository import find_states, keep_drops
 from worker.intervals.values import Drop
 from worker.models import Pair
-from worker.undo.owners.repository import find_snapshot
+from worker.undo.owners.repository import find_snapshot, find_snapshots
 from worker.undo.owners.restore import find_namings
 from worker.undo.values import PageUndo, Restored
 
@@ -24,18 +23,12 @@ def leave_to_snapshots(connection: Connection, page: PageUndo, undone: str) -> P
 
     So the requests of the page that would enroll them are superseded. A pair that another data set
     names, too, is enrolled again and belongs to that one; the page is returned with such owners.
-    `undone` is the batch that is being undone. Takes the lock on enrollments, alone if there are
-    such pairs. Raises DBAPIError, EnrollmentsBusy.
+    `undone` is the batch that is being undone. Raises DBAPIError.
     """
     owned = {each.pair: each for each in page.restored if each.data_set is not None}
-    if not owned:
-        return page
-    is_any = bool(_outdated(connection, owned))
-    lock_enrollments(connection, exclusive=is_any)
-    swept_at = _outdated(connection, owned)
+    swept_at = _outdated(connection, owned, undone) if owned else {}
     if not swept_at:
         return page
-    lock_enrollments(connection, exclusive=True)
     states = find_states(connection, swept_at)
     for pair, state in states.items():
         is_later = state.ended_at is not None and state.ended_at > owned[pair].counts_at
@@ -47,14 +40,33 @@ def leave_to_snapshots(connection: Connection, page: PageUndo, undone: str) -> P
     return page._replace(restored=restored)
 
 
-def _outdated(connection: Connection, owned: Mapping[Pair, Restored]) -> dict[Pair, datetime]:
+def _outdated(
+    connection: Connection, owned: Mapping[Pair, Restored], undone: str
+) -> dict[Pair, datetime]:
     """Return the pairs that count before the last snapshot of their owner, with its moment."""
     data_sets = {each.data_set for each in owned.values() if each.data_set is not None}
-    swept = find_swept(connection, data_sets)
+    swept = _last_sweeps(connection, data_sets, undone)
     moments = {pair: swept.get(each.data_set or 0) for pair, each in owned.items()}
     return {
         pair: at for pair, at in moments.items() if at is not None and at > owned[pair].counts_at
     }
+
+
+def _last_sweeps(
+    connection: Connection, data_sets: Collection[int], undone: str
+) -> dict[int, datetime]:
+    """Return when data sets were swept last, by snapshots that count once their undos have ended.
+
+    An undo that was interrupted has not set back yet when its data set was swept.
+    """
+    swept = find_swept(connection, data_sets)
+    snapshots = find_snapshots(connection, undone)
+    for data_set, moment in list(swept.items()):
+        own = [each for each in snapshots if each.data_set == data_set]
+        if any(each.moment == moment and not each.counts for each in own):
+            del swept[data_set]
+            swept |= {each.data_set: each.moment for each in sorted(own) if each.counts}
+    return swept
 
 
 def _heirs(

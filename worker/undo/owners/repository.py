@@ -17,6 +17,7 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    type_coerce,
     update,
 )
 
@@ -65,15 +66,23 @@ def find_submitted(connection: Connection, batch_id: str) -> Submitted | None:
 def last_snapshot(connection: Connection, data_set: int) -> datetime | None:
     """Return the moment of the last snapshot of a data set that began to be applied and counts."""
     snapshots = find_snapshots(connection)
-    return max((moment for own, moment in snapshots if own == data_set), default=None)
+    own = (each.moment for each in snapshots if each.counts and each.data_set == data_set)
+    return max(own, default=None)
 
 
-def find_snapshots(
-    connection: Connection, finishing: str | None = None
-) -> list[tuple[int, datetime]]:
-    """Return the snapshots that began to be applied and count: the data set and the moment of each.
+class Snapshot(NamedTuple):
+    """A snapshot that began to be applied, and whether it counts: not if it was undone."""
 
-    `finishing` is a batch that is being undone.
+    data_set: int
+    moment: datetime
+    counts: bool
+
+
+def find_snapshots(connection: Connection, finishing: str | None = None) -> list[Snapshot]:
+    """Return the snapshots of which the plans are stored.
+
+    `finishing` is a batch that is being undone: it does not count, and others of which an undo has
+    begun do not either.
     """
     plan = PlanRow
     begun = (
@@ -82,8 +91,10 @@ def find_snapshots(
         .where(plan.data_set.is_not(None))
     )
     rows = [row for row in connection.execute(begun) if row.request["snapshot"]]
-    undone = find_undone(connection, {row.id for row in rows}, finishing)
-    return [(row.data_set, row.moment) for row in rows if row.id not in undone]
+    undone = find_undone(
+        connection, {row.id for row in rows}, finishing, begun=finishing is not None
+    )
+    return [Snapshot(row.data_set, row.moment, row.id not in undone) for row in rows]
 
 
 def find_snapshot(connection: Connection, data_set: int, moment: datetime) -> tuple[str, str]:
@@ -104,16 +115,20 @@ def count_left_to_snapshots(connection: Connection, undo_id: str, number: int | 
 
     They are counted in one chunk of the undo, or in all.
     """
-    rows = connection.execute(select(PlanRow.moment, PlanRow.request))
-    moments = [row.moment.isoformat() for row in rows if row.request["snapshot"]]
+    undo, plan = select(Batch.moment).where(Batch.id == undo_id), PlanRow
+    is_later_snapshot = plan.request["snapshot"].as_boolean() & (
+        plan.moment > undo.scalar_subquery()
+    )
+    later = connection.scalars(select(plan.moment).where(is_later_snapshot))
+    moments = [moment.isoformat() for moment in later]
     if not moments:
         return 0
     first, end = (f"{undo_id}:", f"{undo_id};")
     if number is not None:
         first, end = line_request_ids(undo_id, number)
     dialect = connection.dialect.name
-    values = {"undo": undo_id, "first": first, "end": end, "moments": moments}
-    values["action"] = Action.ENROLL.value
+    bounds = {"undo": undo_id, "first": first, "end": end, "action": Action.ENROLL.value}
+    values = {**bounds, **list_parameter(dialect, moments, "moments")}
     return connection.scalar(_count_won_at(dialect), values) or 0
 
 
@@ -137,7 +152,8 @@ def _count_won_at(dialect: str) -> Any:
             result.batch_id == bindparam("undo"),
             result.superseded.is_not(None),
             action == bindparam("action"),
-            won_at.in_(bindparam("moments", expanding=True)),
+            # SQLAlchemy would compare two functions in the other order, and ANY must come last.
+            is_among(dialect, type_coerce(won_at, String()), "moments"),
         )
     )
 

@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,13 @@ from producer.client import EnrollmentClient
 from producer.contract.headers import MOMENT_HEADER
 from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
+from producer.contract.redis_connection import connection_options
 from producer.contract.routing import Queue
 from producer.fields import read_moment
 from producer.publishing.batches import SMALL_CHUNK
 from producer.schemas import Kind
+from support.relay import Relay
+from support.valkey import running_valkey
 
 REQUESTS = [{"student_id": f"S{n}", "course_ids": ["C1"]} for n in range(3)]
 
@@ -203,3 +207,20 @@ def test_a_message_is_the_same_as_that_of_a_batch_with_an_id_of_its_own(
             assert message["headers"].pop(field)
         message.pop("properties")
     assert one == other
+
+
+def test_a_request_follows_the_name_to_the_new_master(
+    tmp_path: Path, broker_url: str, prefix: str
+) -> None:
+    """The connection still leads to the former master, which is a replica now."""
+    master: Any = connection_options(broker_url)
+    with (
+        running_valkey(tmp_path) as former,
+        Relay(("127.0.0.1", former.port)) as name,
+        EnrollmentClient(f"redis://127.0.0.1:{name.port}/0", key_prefix=prefix) as client,
+    ):
+        client.submit(REQUESTS[0])
+        with Redis(port=former.port) as redis:
+            redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+        name.lead_to((master["host"], master["port"]))
+        assert client.submit(REQUESTS[1])

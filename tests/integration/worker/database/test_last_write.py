@@ -5,15 +5,17 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from support.waiting import wait_for
-from worker.database.engine import Database
+from worker.database.engine import Database, transaction
 from worker.database.errors import is_outage, sqlstate_of
-from worker.database.last_write import LastStatement, commit_with
+from worker.database.last_write import LastStatement, LastWrite, commit_with
 from worker.database.sets import last_insert
 from worker.models import Course
 
@@ -116,6 +118,44 @@ def test_no_later_statement_gets_the_reply_to_an_interrupted_one(database: Datab
         done.result(60)
     with database.writing() as connection:
         assert connection.scalar(text("SELECT 5")) == 5
+    assert courses(database) == ["M1"]
+
+
+class EndsEarly:
+    """A connection of libpq on which a signal arrives before the COMMIT is sent."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    def send_query_params(self, sql: bytes, *parameters: Any) -> None:
+        if sql == b"COMMIT":
+            raise Interrupted
+        self._server.send_query_params(sql, *parameters)
+
+
+def test_an_interruption_before_all_is_sent_waits_for_no_reply(database: Database) -> None:
+    def write() -> None:
+        with database.writing() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.pgconn = EndsEarly(driver.pgconn)
+            commit_with(connection, insert("M1"), lambda: None)
+
+    with pytest.raises(Interrupted):
+        write()
+    with database.writing() as connection:
+        commit_with(connection, insert("M2"), lambda: None)
+    assert courses(database) == ["M2"]
+
+
+def test_an_old_libpq_takes_the_usual_way(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psycopg.capabilities, "has_pipeline", lambda: False)
+    last = LastWrite[str](statement=lambda *_: pytest.fail("it is sent"), write=add)
+    transaction(database, lambda _: "M1", last)
     assert courses(database) == ["M1"]
 
 

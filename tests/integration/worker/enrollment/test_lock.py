@@ -204,6 +204,7 @@ def test_a_broken_connection_is_an_outage_when_the_lock_is_taken(database: Datab
     with pytest.raises(DBAPIError) as broken:
         decide(database, enroll("broken", 2))
     assert meaning_of(broken.value) is Meaning.STALE
+    assert "server closed the connection" in str(broken.value)
     assert decide(database, enroll("broken", 2)) == ["enrolled"]
 
 

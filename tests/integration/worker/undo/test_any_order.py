@@ -4,6 +4,7 @@ The plain model is a set of pairs to which the batches that count are applied, o
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from support.databases import opened_database, without_syncing
 from support.snapshots import Feeds, Pair, at, clear, clock, grid, make_feeds
-from worker.database.engine import Database
+from worker.database.engine import Database, transaction
+from worker.intervals.undone.repository import find_undone, find_undos
 from worker.undo.run import rehearse, undo
+from worker.undo.start import begin, stop
 
 PAIRS = grid((1, 2), (1, 2))
 P = PAIRS[0]
@@ -112,6 +115,51 @@ def test_one_pair_and_several_batches_that_are_undone(
 ) -> None:
     order = [number for number, step in enumerate(script) if "hand" not in step.form]
     check(sqlite_feeds, script, order[::-1] if backwards else order)
+
+
+INTERRUPTED = [
+    ([ENROLL, DROP], 0, 1),
+    ([ENROLL, DROP], 1, 0),
+    ([ENROLL, ENROLL], 1, 0),
+    ([SNAPSHOT, EMPTY, EMPTY], 2, 1),
+]
+"""Batches, the one whose undo is interrupted, and the one that is undone meanwhile."""
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize(("script", "first", "second"), INTERRUPTED)
+@pytest.mark.parametrize("minutes", [-1, 1], ids=["clock behind", "clock ahead"])
+def test_an_undo_that_was_interrupted_goes_on_after_another_one(
+    sqlite_feeds: Feeds, script: Sequence[Step], first: int, second: int, minutes: int
+) -> None:
+    database = sqlite_feeds.database
+    for number, step in enumerate(script):
+        apply(sqlite_feeds, step, number)
+    transaction(database, lambda c: stop(c, f"step-{first}", clock()))
+    transaction(database, lambda c: begin(c, f"step-{first}"))
+    undo(database, f"step-{second}", clock=lambda: clock() + timedelta(minutes=minutes))
+    undo(database, f"step-{first}", clock=clock)
+    counting = [step for number, step in enumerate(script) if number not in (first, second)]
+    assert sqlite_feeds.pairs() == expected(counting)
+
+
+@pytest.mark.one_database
+def test_the_clock_of_a_later_undo_may_be_behind(sqlite_feeds: Feeds) -> None:
+    for number, step in enumerate([ENROLL, DROP]):
+        apply(sqlite_feeds, step, number)
+    undo(sqlite_feeds.database, "step-0", clock=clock)
+    undo(sqlite_feeds.database, "step-1", clock=lambda: clock() - timedelta(minutes=1))
+    assert sqlite_feeds.pairs() == set()
+
+
+@pytest.mark.one_database
+def test_only_the_beginning_of_an_id_says_what_it_undoes(sqlite_feeds: Feeds) -> None:
+    database, batch_id = sqlite_feeds.database, "how-to-undo:it"
+    sqlite_feeds.batch(None, [P], at(0), batch_id=batch_id)
+    undo(database, batch_id, clock=clock)
+    with database.reading() as connection:
+        assert find_undone(connection, [batch_id]) == {batch_id}
+        assert find_undos(connection, [batch_id])[batch_id].batch_id == f"undo:{batch_id}"
 
 
 def check(feeds: Feeds, script: Sequence[Step], order: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ from producer.schemas import Action
 from support.snapshots import Feeds, at, clock, grid, make_feeds
 from worker.database.engine import Database
 from worker.undo.reports import preview
-from worker.undo.run import UndoReport, rehearse, undo
+from worker.undo.run import UndoReport, rehearse, report_of, undo
 
 FIRST, SECOND, THIRD = "night-1", "night-2", "night-3"
 BOTH, ONLY_ONE = grid((1, 2)), grid((1,))
@@ -54,6 +54,20 @@ def test_what_a_later_snapshot_names_is_enrolled_by_that(feeds: Feeds) -> None:
     report = undone(feeds, SECOND)
     assert feeds.pairs() == set(BOTH)
     assert (report.counts["already_enrolled"], report.left_to_snapshots) == (1, 0)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_the_snapshots_of_many_years_are_no_parameters_of_a_statement(feeds: Feeds) -> None:
+    """A statement can have 65,535 parameters."""
+    three_nights(feeds)
+    undo(feeds.database, SECOND, clock=clock)
+    with feeds.database.writing() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO plans (id, request, moment, state, staged_at)"
+            " SELECT 'p' || n, plan.request, plan.moment + n * interval '1 hour', 'done', now()"
+            " FROM plans plan, generate_series(1, 66000) n WHERE plan.id = 'night-1'"
+        )
+    assert report_of(feeds.database, SECOND).left_to_snapshots == 1
 
 
 def test_a_later_snapshot_that_was_undone_decides_nothing(feeds: Feeds) -> None:

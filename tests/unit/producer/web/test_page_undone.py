@@ -1,10 +1,17 @@
 """The page says the right next step about an upload that was undone, and about its undo."""
 
+from datetime import UTC, datetime
 from typing import Any
 
+from producer.contract.batches import BatchState
 from support.page_modules import run_module
+from worker.batches.undone import advice_on_undone
+from worker.intervals.undone.repository import Undo
 
-BEING = "It is being undone by undo:b. If that was interrupted, the operator runs …"
+BEGUN = Undo("undo:b", datetime(2026, 9, 1, tzinfo=UTC), is_done=False)
+BEING = advice_on_undone("b", BEGUN, BatchState.STALLED)
+"""The page knows by the beginning of this sentence that an undo is not at its end."""
+
 STALLED = {"state": "stalled", "chunks": 3, "kind": "enrollments"}
 
 CASES: list[tuple[dict[str, Any], str, str | None]] = [

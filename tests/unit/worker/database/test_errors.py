@@ -18,7 +18,6 @@ from worker.database.errors import (
     is_outage,
     meaning_of,
     outage_of,
-    reason_for_clients,
     sentence_of,
     sqlstate_of,
 )
@@ -92,17 +91,6 @@ def test_a_limit_of_one_session_does_not_make_the_database_unavailable() -> None
     too_large = from_server("53400", "temporary file size exceeds the limit")
     assert meaning_of(too_large) is Meaning.REFUSED
     assert is_answer(too_large)
-
-
-def test_clients_read_the_words_of_the_database_and_not_those_of_the_driver() -> None:
-    refused = from_server("42501", "permission denied for table students")
-    assert reason_for_clients(refused) == (
-        "The database refuses to work: permission denied for table students"
-    )
-    away = wrapped(psycopg.OperationalError("connection to db.example.edu as owner failed"))
-    assert reason_for_clients(away) == (
-        "The database is unavailable; the worker's log has the reason"
-    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import inspect
 from collections import deque
 from types import SimpleNamespace
 
+import pytest
 from celery.concurrency.asynpool import AsynPool
 
 from worker.messaging.pool_writes import write_at_once
@@ -35,6 +36,20 @@ def test_work_that_waits_goes_to_an_idle_process() -> None:
 def test_nothing_is_sent_if_nothing_waits_or_all_processes_are_busy() -> None:
     assert written(processes(outbound_buffer=deque())) == []
     assert written(processes(_busy_workers={3, 5})) == []
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, RuntimeError])
+def test_work_that_cannot_be_sent_now_is_left_to_the_event_loop(
+    caplog: pytest.LogCaptureFixture, error: type[Exception]
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    with caplog.at_level("INFO"):
+        write_at_once(
+            SimpleNamespace(_pool=processes()), SimpleNamespace(consolidate_callback=fail)
+        )
+    assert len(caplog.records) == 1
 
 
 def test_pools_without_pipes_are_left_alone() -> None:

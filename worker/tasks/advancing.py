@@ -47,6 +47,7 @@ def advance(services: "Services") -> bool:
         services.clock,
         services.expiry,
         decided_first=services.plans_due.take_turn(),
+        turns=services.plan_turns,
     )
 
     def step() -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, update
 
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import FINAL_STATES, PlanState
@@ -142,7 +142,7 @@ def due_in_turn(
     if decided_first:
         yield due.where(PlanRow.state.in_(DECIDED)).order_by(PlanRow.due_at)
     name = PlanRow.submitter
-    turns = [name.is_not(None), name.is_(None)]
+    turns: list[ColumnElement[bool]] = [name.is_not(None), name.is_(None)]
     if after is not None:
         turns = [name > after, name.is_(None), name <= after]
     for turn in turns:

@@ -74,8 +74,10 @@ def advance_next(work: PlanWork) -> bool:
 def _give_back(holder: Holder, error: Exception) -> None:
     """Let a worker try again soon, because the environment failed and not the plan."""
     detail = holder.plan.detail
-    if is_outage(error):
-        detail = f"{reason_for_clients(error)}. A worker tries again by itself."
+    # A stored chunk that was applied like a message reports the outage like one.
+    reason = reason_for_clients(error) if is_outage(error) else getattr(error, "for_clients", None)
+    if reason is not None:
+        detail = f"{reason}. A worker tries again by itself."
     retrying = Retrying(
         retry=retry_if_exception(is_outage),
         wait=wait_exponential(multiplier=0.1, max=2),

@@ -72,10 +72,14 @@ def stop_batch(connection: Connection, batch_id: str, now: datetime) -> None:
     connection.execute(running.values(stopped_at=now))
 
 
-def add_undo(connection: Connection, undo_id: str, moment: datetime) -> None:
-    """Store a batch that undoes another one. Raises IntegrityError if it exists."""
+def add_undo(connection: Connection, undo_id: str, moment: datetime, undone: str) -> None:
+    """Store a batch that undoes another one, with the name of its file.
+
+    Raises IntegrityError if it exists.
+    """
+    file_name = select(Batch.file_name).where(Batch.id == undone).scalar_subquery()
     batch = {"id": undo_id, "kind": Kind.ENROLLMENTS.value, "moment": moment}
-    connection.execute(insert(Batch), batch)
+    connection.execute(insert(Batch).values(file_name=file_name, **batch))
 
 
 def find_retention_limit(connection: Connection) -> datetime | None:

@@ -109,7 +109,8 @@ def test_a_plan_that_is_being_applied_says_what_the_database_refuses(
             connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
 
     store_roster(database, ["A"], ["M1"])
-    stage(database, *chunks_of(request(), [pairs("A", "M1")]))
+    (only,) = chunks_of(request(), [pairs("A", "M1")])
+    stage(database, only)
     work = work_on(database)._replace(apply=apply)
     assert [advance_next(work), advance_next(work)] == [True, True]  # It is made and approved.
     rename("student_courses", "elsewhere")

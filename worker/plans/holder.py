@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -18,11 +18,20 @@ from worker.plans.repository import (
     LeaseLost,
     change,
     claim_due,
+    find_behind,
     find_due,
     finish,
+    make_due,
     time_now,
 )
-from worker.plans.times import LEASE, MANY_ATTEMPTS, PLANNING_LEASE, RENEW, pause_after
+from worker.plans.times import (
+    LEASE,
+    LONGEST_WAIT,
+    MANY_ATTEMPTS,
+    PLANNING_LEASE,
+    RENEW,
+    pause_after,
+)
 
 T = TypeVar("T")
 
@@ -142,6 +151,19 @@ def take_next(
     if not (decided_first and lease.plan.state in DECIDED):
         turns.last = lease.plan.submitter
     return Holder(database, lease, clock)
+
+
+def catch_up(database: Database, clock: Clock) -> Sequence[str]:
+    """Let plans go on that wait because the clock was set back; return their ids.
+
+    A plan waits until a time, so it would wait for as long as the clock was ahead. A process that
+    works on one finds out that it lost the plan, and another one goes on. Raises DBAPIError.
+    """
+    with database.reading() as connection:
+        behind = find_behind(connection, time_now(connection, clock) + LONGEST_WAIT)
+    if behind:
+        transaction(database, lambda c: make_due(c, behind, time_now(c, clock)))
+    return behind
 
 
 def lease_of(plan: Any) -> timedelta:

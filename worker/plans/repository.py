@@ -4,7 +4,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import FINAL_STATES, PlanState
@@ -147,6 +158,24 @@ def due_in_turn(
         turns = [name > after, name.is_(None), name <= after]
     for turn in turns:
         yield due.where(turn).order_by(name, PlanRow.due_at)
+
+
+def find_behind(connection: Connection, later_than: datetime) -> list[str]:
+    """Return the plans with something to do that wait until after a time."""
+    member = PlanMember
+    is_mixed = member.rows_through != member.rows
+    is_incomplete = or_(member.chunks.is_(None), member.staged < member.chunks, is_mixed)
+    waits_for_chunks = exists().where(member.plan_id == PlanRow.id, is_incomplete)
+    has_work = or_(
+        PlanRow.state.in_(DECIDED), and_(PlanRow.state == PlanState.STAGED, ~waits_for_chunks)
+    )
+    return list(connection.scalars(select(PlanRow.id).where(PlanRow.due_at > later_than, has_work)))
+
+
+def make_due(connection: Connection, plan_ids: Collection[str], now: datetime) -> None:
+    """Let workers go on with plans at once, also with those that another process holds."""
+    unfinished = (PlanRow.id.in_(plan_ids), PlanRow.due_at > now)
+    connection.execute(update(PlanRow).where(*unfinished).values(due_at=now))
 
 
 def find_applying(connection: Connection, now: datetime) -> str | None:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import Select, insert, text
+from sqlalchemy import Select, insert, text, update
 
 from producer.contract.plan_requests import PlanPurpose
 from producer.schemas import Kind
@@ -12,7 +12,7 @@ from worker.database.engine import Database
 from worker.moments import own_clock
 from worker.plan_models import PlanRow
 from worker.plans.advance import advance_next
-from worker.plans.holder import Turns, take_next
+from worker.plans.holder import Turns, catch_up, take_next
 from worker.plans.repository import due_in_turn
 
 FLOOD = "flood"
@@ -85,3 +85,21 @@ def test_the_next_plan_is_found_by_index(database: Database) -> None:
         assert "ix_plans_" in found
         assert "Seq Scan" not in found
         assert "SCAN plans" not in found or "USING INDEX" in found
+
+
+def test_plans_do_not_wait_for_a_clock_that_was_set_back(database: Database) -> None:
+    two = request(("s", Kind.STUDENTS), ("incomplete", Kind.ENROLLMENTS))
+    stage(database, chunks_of(two, [{"sis_id": "A"}], batch_id="s")[0], Kind.STUDENTS)
+    for name in ("approved", "held", "staged"):
+        stage_dry_run(database, name, None)
+    ahead = own_clock() + timedelta(hours=1)
+    with database.writing() as connection:
+        for name in ("approved", "held", "staged"):
+            later = update(PlanRow).where(PlanRow.id == name).values(state=name, due_at=ahead)
+            connection.execute(later)
+    assert take_next(database, own_clock) is None
+    assert sorted(catch_up(database, own_clock)) == ["approved", "staged"]
+    turns = Turns()
+    assert sorted(taken(database, turns) for _ in range(2)) == ["approved", "staged"]
+    assert take_next(database, own_clock) is None
+    assert catch_up(database, own_clock) == []

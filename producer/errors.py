@@ -86,19 +86,33 @@ class BatchNotDone(EnrollmentError):
     """The batch was not done when the time of a wait was up; it goes on, so wait again."""
 
 
-class DecisionRefused(EnrollmentError):
-    """A decision about a plan did not count; the message says why, and what to do."""
-
-
-class UndoRefused(EnrollmentError):
-    """A batch cannot be undone; the message says why, and what to do instead.
-
-    `is_unknown` is true if no batch with this id is known.
-    """
+class _PerhapsUnknown(EnrollmentError):
+    """The base of errors of which one cause is an unknown id; then `is_unknown` is true."""
 
     def __init__(self, message: str, *, is_unknown: bool = False) -> None:
         super().__init__(message)
         self.is_unknown = is_unknown
+
+
+class DecisionRefused(_PerhapsUnknown):
+    """A decision about a plan did not count; the message says why, and what to do.
+
+    `is_unknown` is true if no plan with this id is known.
+    """
+
+
+class DropsNotKnown(_PerhapsUnknown):
+    """A plan has no report that says what it drops; the message says why, and what to do.
+
+    `is_unknown` is true if no plan with this id is known.
+    """
+
+
+class UndoRefused(_PerhapsUnknown):
+    """A batch cannot be undone; the message says why, and what to do instead.
+
+    `is_unknown` is true if no batch with this id is known.
+    """
 
 
 class ClientClosed(EnrollmentError):

@@ -14,7 +14,7 @@ from producer.publishing.arguments import (
     decision_arguments,
     drops_arguments,
 )
-from producer.publishing.deciding import DECISION_HINT, decided
+from producer.publishing.deciding import DECISION_HINT, decided, known_drops
 from producer.publishing.undoing import PREVIEW_HINT, UNDO_HINT, accepted
 from producer.submitter import EnrollmentSubmitter
 
@@ -40,16 +40,19 @@ class EnrollmentPlanner(EnrollmentSubmitter):
         """Return a page of the enrollments that a plan drops, in the order of their keys.
 
         To get the next page, pass the `next` of a page as `after`, until it is None. Raises
-        NoWorkerAnswered.
+        DropsNotKnown if the plan is unknown or its report is not made, and NoWorkerAnswered.
         """
         page: PlannedDropsPage = self._ask(
             TaskName.PLANNED_DROPS, *drops_arguments(plan_id, after, limit)
         )
-        return page
+        return known_drops(plan_id, page)
 
     @verb
     def planned_drops(self, plan_id: str) -> Iterator[PlannedDrop]:
-        """Return every enrollment that a plan drops, by its keys. Raises NoWorkerAnswered."""
+        """Return every enrollment that a plan drops, by its keys.
+
+        Raises DropsNotKnown if the plan is unknown or its report is not made, and NoWorkerAnswered.
+        """
         check_arguments(plan_id=plan_id)
         return self._planned_drops(plan_id)
 

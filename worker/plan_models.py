@@ -13,6 +13,7 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     String,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -84,7 +85,18 @@ class PlanRow(Base):
     decided_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
-    __table_args__ = (Index(None, "state"), Index(None, "moment"), Index(None, "due_at"))
+    __table_args__ = (
+        Index(None, "state"),
+        Index(None, "moment"),
+        Index(None, "due_at"),
+        Index(
+            None,
+            "submitter",
+            "due_at",
+            postgresql_where=text("due_at IS NOT NULL"),
+            sqlite_where=text("due_at IS NOT NULL"),
+        ),
+    )
 
 
 class PlanMember(Base):

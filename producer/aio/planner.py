@@ -15,7 +15,7 @@ from producer.publishing.arguments import (
     decision_arguments,
     drops_arguments,
 )
-from producer.publishing.deciding import DECISION_HINT, decided
+from producer.publishing.deciding import DECISION_HINT, decided, known_drops
 from producer.publishing.undoing import PREVIEW_HINT, UNDO_HINT, accepted
 
 
@@ -36,7 +36,7 @@ class AsyncEnrollmentPlanner(AsyncEnrollmentSubmitter):
         """Return a page of the enrollments that a plan drops, in the order of their keys."""
         arguments = drops_arguments(plan_id, after, limit)
         page: PlannedDropsPage = await self._ask(TaskName.PLANNED_DROPS, *arguments)
-        return page
+        return known_drops(plan_id, page)
 
     def planned_drops(self, plan_id: str) -> AsyncIterator[PlannedDrop]:
         """Return every enrollment that a plan drops, by its keys, for `async for`."""

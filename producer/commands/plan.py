@@ -10,11 +10,13 @@ from producer.commands.session import Session, with_session
 from producer.commands.terminal import tell
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.plans import PlanState, PlanStatus
+from producer.errors import DropsNotKnown
 from producer.files.planned_drops import write_csv
 
 PLAN_CODES = exit_codes(
     done="the plan is a dry run, is under way or is done",
-    refused="lines would be or were refused, or the plan was discarded or is unknown",
+    refused="lines would be or were refused, or the plan was discarded or is unknown; with"
+    " --csv, also if it has no report",
     usage="wrong usage, or a file cannot be written",
     unreachable="the broker or a worker cannot be reached",
     held="the plan waits for a decision",
@@ -49,8 +51,12 @@ def plan(session: Session, plan_id: str, csv_file: BinaryIO | None) -> int:
         tell(plan_display.meant(plan_id, related) or plan_display.unknown(plan_id))
         return ExitCode.REFUSED
     if csv_file is not None:
-        with csv_file:  # If the disk is full, closing the file fails.
-            count = write_csv(csv_file, session.client.planned_drops(plan_id))
+        try:
+            with csv_file:  # If the disk is full, closing the file fails.
+                count = write_csv(csv_file, session.client.planned_drops(plan_id))
+        except DropsNotKnown as error:
+            tell(str(error))
+            return ExitCode.REFUSED
         tell(f"Planned drops written to {csv_file.name}: {count:,}.")
         return ExitCode.DONE
     session.show(status, plan_display.plan(status))

@@ -275,13 +275,23 @@ class EnrollmentChunk(Chunk):
         return list(map(count_rows, self.records_in_order))
 
 
-class StudentChunk(Chunk):
+class RosterChunk(Chunk):
+    """A chunk of students or courses, which belong to no data set."""
+
+    @model_validator(mode="after")
+    def _has_no_data_set(self) -> Self:
+        if self.data_set is not None:
+            raise ValueError("data_set is only for enrollments; leave it out of chunks of a roster")
+        return self
+
+
+class StudentChunk(RosterChunk):
     """A chunk of students."""
 
     records: tuple[Annotated[StudentRecord | Any, _Either], ...] = _records()
 
 
-class CourseChunk(Chunk):
+class CourseChunk(RosterChunk):
     """A chunk of courses."""
 
     records: tuple[Annotated[CourseRecord | Any, _Either], ...] = _records()

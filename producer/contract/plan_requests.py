@@ -21,6 +21,9 @@ class PlanPurpose(StrEnum):
     """The plan is applied at once, unless there is a reason to hold it."""
 
 
+ALWAYS: Final = "always"
+"""The value of `hold` with which a plan waits for a decision whatever it changes."""
+
 Hold = Annotated[str, StringConstraints(pattern=r"^(always|[0-9]{1,2}(\.[0-9]{1,2})?%)$")]
 """When a publisher wants a plan to be held: `always`, or from which share of planned drops on."""
 
@@ -56,7 +59,8 @@ class PlanRequest(ContractModel):
     hold: Hold | None = Field(
         default=None,
         description="When the plan waits for a decision, besides the rules of its data set:"
-        " `always`, or from this percentage of planned drops on, for example `2%`.",
+        " `always`, or for a snapshot from this percentage of planned drops on, for example `2%`."
+        " A dry run is never held.",
     )
 
     @model_validator(mode="after")
@@ -68,6 +72,19 @@ class PlanRequest(ContractModel):
             raise ValueError("the id of a plan must be that of its last member")
         if self.snapshot and self.members[-1].kind is not Kind.ENROLLMENTS:
             raise ValueError("the last member of a snapshot must hold enrollments")
+        kinds = [member.kind for member in self.members]
+        if Kind.ENROLLMENTS in kinds[: -kinds.count(Kind.ENROLLMENTS)]:
+            raise ValueError("members are applied in their order: name rosters before enrollments")
         if self.adopt and not self.snapshot:
-            raise ValueError("adopt is only for snapshots")
+            raise ValueError("adopt is only for snapshots; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _may_be_held(self) -> Self:
+        if self.hold is None:
+            return self
+        if self.purpose is PlanPurpose.REPORT:
+            raise ValueError("a dry run is never held: leave out hold, or set purpose to apply")
+        if self.hold != ALWAYS and not self.snapshot:
+            raise ValueError("hold can be a percentage only with snapshot; write always without it")
         return self

@@ -197,6 +197,15 @@ class PlannedDrop(ContractModel):
 class PlannedDropsPage(ContractModel):
     """A page of the planned drops of a plan, by the keys of student and course."""
 
+    state: PlanState | None = Field(
+        default=None,
+        description="The state of the plan; null from a worker of an earlier version.",
+    )
+    planned_at: datetime | None = Field(
+        default=None,
+        description="When the report was true; null if there is none yet, or never was, so that it"
+        " is not known what the plan drops.",
+    )
     drops: tuple[PlannedDrop, ...] = Field(default=(), description="The drops.")
     next: tuple[int, int] | None = Field(
         default=None,

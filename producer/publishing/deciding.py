@@ -1,10 +1,10 @@
-"""Find out whether a decision about a plan counted, from what a worker says afterwards."""
+"""Find out whether a decision about a plan counted, and whether it is known what a plan drops."""
 
 from collections.abc import Mapping
 from typing import Final
 
-from producer.contract.plans import Decision, PlanState, PlanStatus
-from producer.errors import AnswerNotUnderstood, DecisionRefused, LookupFailed
+from producer.contract.plans import Decision, PlannedDropsPage, PlanState, PlanStatus
+from producer.errors import AnswerNotUnderstood, DecisionRefused, DropsNotKnown, LookupFailed
 
 DECISION_HINT: Final = (
     "The decision may still count: look up the plan before you decide again. Check that a worker is"
@@ -30,7 +30,7 @@ def decided(
     message may arrive twice: so a repeated decision does no harm.
     """
     if status.state is PlanState.UNKNOWN:
-        raise DecisionRefused(f"No plan with the id {status.plan_id} is known. Check the id.")
+        raise DecisionRefused(unknown_plan(status.plan_id), is_unknown=True)
     if status.digest in (None, digest) and status.state in _AFTER[Decision(decision)]:
         return status
     if failure is not None:
@@ -46,6 +46,38 @@ def decided(
     raise DecisionRefused(
         f"{state}, so the decision to {Decision(decision)} it does not count. {advice}".strip()
     )
+
+
+def unknown_plan(plan_id: str) -> str:
+    """Say that no plan has an id."""
+    return (
+        f"No plan with the id {plan_id} is known. Check the id: it is that of the last batch of the"
+        " submission."
+    )
+
+
+def known_drops(plan_id: str, page: PlannedDropsPage) -> PlannedDropsPage:
+    """Return a page of the drops of a plan. Raises DropsNotKnown if there is no report."""
+    if page.state is not None:
+        check_report(plan_id, page)
+    return page
+
+
+def check_report(plan_id: str, plan: PlannedDropsPage | PlanStatus) -> None:
+    """Raise DropsNotKnown unless the plan has a report, which says what it drops."""
+    match plan.state:
+        case PlanState.UNKNOWN:
+            raise DropsNotKnown(unknown_plan(plan_id), is_unknown=True)
+        case PlanState.STAGED:
+            raise DropsNotKnown(
+                f"The report of the plan {plan_id} is not made yet, so it is not known what it"
+                " drops. Look up the plan, and ask again once its state is another."
+            )
+    if plan.planned_at is None:
+        raise DropsNotKnown(
+            f"The plan {plan_id} is {plan.state} and was never made, so it is not known what it"
+            " would have dropped. Look up the plan: it says why."
+        )
 
 
 def reason_of(failure: LookupFailed) -> str:

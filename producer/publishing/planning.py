@@ -6,15 +6,12 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from producer.contract.explain import parse_record
-from producer.contract.plan_requests import Hold, PlanMember, PlanPurpose, PlanRequest
+from producer.contract.plan_requests import ALWAYS, Hold, PlanMember, PlanPurpose, PlanRequest
 from producer.errors import InvalidRequest
 from producer.fields import MAX_DATA_SET, DataSetName
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import Membership
 from producer.schemas import Code, EnrollmentProblem, Kind
-
-ALWAYS = "always"
-"""The value of `hold` with which a plan waits for a decision whatever it changes."""
 
 _DATA_SET: TypeAdapter[str] = TypeAdapter(DataSetName)
 _HOLD: TypeAdapter[str] = TypeAdapter(Hold)

@@ -264,11 +264,17 @@ class Plans:
     def drops(self, plan_id: str, after: Pair | None, limit: int) -> PlannedDropsPage:
         """Return a page of the planned drops of a plan."""
         plan = self._plans.get(plan_id)
-        outcomes = sorted(plan.outcomes.items()) if plan else []
+        if plan is None:
+            return PlannedDropsPage(state=PlanState.UNKNOWN)
+        outcomes = sorted(plan.outcomes.items())
         following = [entry for entry in outcomes if after is None or entry[0] > after]
         page = following[:limit]
         drops = tuple(self._planned_drop(pair, outcome) for pair, outcome in page)
-        return PlannedDropsPage(drops=drops, next=page[-1][0] if len(following) > limit else None)
+        end = page[-1][0] if len(following) > limit else None
+        status = plan.status
+        return PlannedDropsPage(
+            state=status.state, planned_at=status.planned_at, drops=drops, next=end
+        )
 
     def _planned_drop(self, pair: Pair, outcome: str | None) -> PlannedDrop:
         student = self._world.enrollments.students.fields_of(pair[0])

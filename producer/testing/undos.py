@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from producer.contract.batches import BatchState, BatchStatus
 from producer.contract.chunks import EnrollmentChunk, Tally
-from producer.contract.headers import UNKNOWN_ORIGIN
+from producer.contract.headers import BatchOrigin
 from producer.contract.undos import (
     BatchUndo,
     CourseUndo,
@@ -103,7 +103,8 @@ class Undos:
             records=tuple(map(_request_of, reversals)),
         )
         times = Times((batch.submitted_at or now) + _STEP, now)
-        world.batches.apply(Kind.ENROLLMENTS, chunk, 0, times, UNKNOWN_ORIGIN)
+        origin = BatchOrigin(file_name=batch.file_name)
+        world.batches.apply(Kind.ENROLLMENTS, chunk, 0, times, origin)
         opened = {pair for pair, change in _changes_of(_results_of(world, undo_id))}
         for reversal in reversals:
             if reversal.owner is not None and reversal.pair in opened:

@@ -7,7 +7,9 @@ from pydantic import TypeAdapter
 
 from producer.contract.lookups import PairCursor
 from producer.contract.plans import PlanStatus
+from producer.errors import DecisionRefused
 from producer.files.planned_drops import csv_pages
+from producer.publishing.deciding import check_report
 from producer.web.access import CallerOfRoute
 from producer.web.bodies import PlannedDrops
 from producer.web.cursors import read_cursor, write_cursor
@@ -26,6 +28,8 @@ from producer.web.problems import Refused
 
 _PLACE: TypeAdapter[PairCursor] = TypeAdapter(PairCursor)
 
+UNKNOWN_PLAN = "unknown_plan"
+
 
 async def _visible_plan(
     plan_id: PlanIdInPath, services: FrontServices, caller: CallerOfRoute
@@ -33,7 +37,7 @@ async def _visible_plan(
     """Return the status of a plan that the caller may see. Raises Refused."""
     status = await services.owners.find_plan(caller, known_form(plan_id))
     if status is None:
-        raise Refused(404, "unknown_plan", "No plan with this id is known. Check the id.")
+        raise Refused(404, UNKNOWN_PLAN, "No plan with this id is known. Check the id.")
     return status
 
 
@@ -65,9 +69,11 @@ async def get_drops(
 ) -> Any:
     """Return a page of the enrollments that a plan drops; with `Accept: text/csv`, all as a file.
 
-    The drops are in the order of the keys of students and courses.
+    The drops are in the order of the keys of students and courses. Before the report of the plan is
+    made, they are not known, and the response is 409.
     """
     plan_id = status.plan_id
+    check_report(plan_id, status)
     if CSV in accept:
         await disclosures.record("plan_drops", plan=plan_id, drops=status.absent.dropped)
         pages = csv_pages(services.blocking.planned_drops(plan_id))
@@ -93,6 +99,11 @@ async def decide(
     """
     await disclosures.check()
     own_id = known_form(plan_id)
-    status = await services.client.decide(own_id, decision.decision, decision.digest)
+    try:
+        status = await services.client.decide(own_id, decision.decision, decision.digest)
+    except DecisionRefused as error:
+        if error.is_unknown:
+            raise Refused(404, UNKNOWN_PLAN, str(error)) from None
+        raise
     await _record_plan(status, disclosures)
     return status

@@ -57,11 +57,12 @@ def stage(
     kind: Kind = Kind.ENROLLMENTS,
     *,
     moment: datetime | None = MOMENT,
+    submitter: str | None = "registrar",
 ) -> Staging:
     """Store a chunk as the task that receives it does."""
     text = chunk.model_dump_json(exclude_unset=True)
     parsed, fingerprint = read_chunk(kind, text)
-    origin = BatchOrigin("file.csv", "registrar", moment)
+    origin = BatchOrigin("file.csv", submitter, moment)
     return stage_chunk(database, Delivered(kind, parsed, fingerprint, text, origin))
 
 

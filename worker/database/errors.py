@@ -166,6 +166,18 @@ def outage_of(error: BaseException) -> str:
     return "The database refuses to work" if is_answer(error) else "The database is unavailable"
 
 
+def refusal_of(error: BaseException) -> str | None:
+    """Return the sentence with which a database that is up refused to work, for any client.
+
+    None if the database is unavailable: the driver's sentence names hosts and users.
+    """
+    # SQLite's general error is that of a statement that does not fit the tables.
+    code = getattr(_cause(error), "sqlite_errorcode", None)
+    if not is_answer(error) and code != sqlite3.SQLITE_ERROR:
+        return None
+    return f"{outage_of(error)}: {sentence_of(error).rstrip('.')}"
+
+
 def sentence_of(error: BaseException) -> str:
     """Return an error in one line: the database's own sentence, or the error's type and text."""
     cause = _cause(error)

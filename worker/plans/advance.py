@@ -16,12 +16,12 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from producer.contract.plans import PlanState
 from worker.batches.members.arrival import all_chunks_arrived
 from worker.database.engine import Database
-from worker.database.errors import is_answer, is_outage, outage_of, sentence_of
+from worker.database.errors import is_outage, refusal_of, sentence_of
 from worker.moments import Clock
 from worker.plans.applying import ApplyStored, apply_some
 from worker.plans.concluding import plan_chunks
 from worker.plans.finishing import finish_applied
-from worker.plans.holder import Holder, take_next
+from worker.plans.holder import Holder, Turns, take_next
 from worker.plans.repository import LeaseLost, find_members
 from worker.plans.starting import start_applying
 from worker.plans.sweeping import sweep_some
@@ -42,16 +42,19 @@ class PlanWork(NamedTuple):
     clock: Clock
     expiry: Expiry = Expiry()
     decided_first: bool = False
-    """Whether a plan that is to be applied comes before those that were due earlier."""
+    """Whether a plan that is to be applied comes before all others."""
+    turns: Turns | None = None
+    """Whose plan came last; None to begin with the first submitter."""
 
 
 def advance_next(work: PlanWork) -> bool:
-    """Do the next step of the plan that has been due for the longest time, or is decided.
+    """Do the next step of a plan that is due, of the submitter whose turn it is.
 
     Returns False if no plan is due; call it again after True. Raises DBAPIError, and what
     `work.apply` raises, if the database is unavailable.
     """
-    holder = take_next(work.database, work.clock, decided_first=work.decided_first)
+    decided_first = work.decided_first
+    holder = take_next(work.database, work.clock, work.turns, decided_first=decided_first)
     if holder is None:
         return False
     log.info("plan advances", extra={"plan_id": holder.plan.id, "state": holder.plan.state})
@@ -71,10 +74,11 @@ def advance_next(work: PlanWork) -> bool:
 def _give_back(holder: Holder, error: Exception) -> None:
     """Let a worker try again soon, because the environment failed and not the plan."""
     detail = holder.plan.detail
-    # Of a database that was unavailable, nothing is left to say once this can be stored.
-    if is_outage(error) and is_answer(error):
-        reason = sentence_of(error).rstrip(".")
-        detail = f"{outage_of(error)}: {reason}. A worker tries again by itself."
+    # Of a database that was unavailable, nothing is left to say once this can be stored. A stored
+    # chunk is applied like a message, and reports what the database refused in the same way.
+    refusal = refusal_of(error) if is_outage(error) else getattr(error, "refusal", None)
+    if refusal is not None:
+        detail = f"{refusal}. A worker tries again by itself."
     retrying = Retrying(
         retry=retry_if_exception(is_outage),
         wait=wait_exponential(multiplier=0.1, max=2),

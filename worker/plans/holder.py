@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -12,8 +12,26 @@ from sqlalchemy import Connection
 from producer.contract.plans import PlanState
 from worker.database.engine import Database, transaction
 from worker.moments import Clock
-from worker.plans.repository import Lease, LeaseLost, change, claim_due, find_due, finish, time_now
-from worker.plans.times import LEASE, MANY_ATTEMPTS, PLANNING_LEASE, RENEW, pause_after
+from worker.plans.repository import (
+    DECIDED,
+    Lease,
+    LeaseLost,
+    change,
+    claim_due,
+    find_behind,
+    find_due,
+    finish,
+    make_due,
+    time_now,
+)
+from worker.plans.times import (
+    LEASE,
+    LONGEST_WAIT,
+    MANY_ATTEMPTS,
+    PLANNING_LEASE,
+    RENEW,
+    pause_after,
+)
 
 T = TypeVar("T")
 
@@ -101,22 +119,51 @@ class Holder:
         self.do(put_off)
 
 
-def take_next(database: Database, clock: Clock, *, decided_first: bool = False) -> Holder | None:
-    """Take the plan that has been due for the longest time; None if none is due.
+class Turns:
+    """Whose plan this process took last: the plans of one submitter do not hold up all others."""
 
-    `decided_first` takes those first that are to be applied. As long as none is due, this only
-    reads. Raises DBAPIError.
+    def __init__(self) -> None:
+        self.last: str | None = None
+        """The submitter; None at the beginning, and after a plan without one."""
+
+
+def take_next(
+    database: Database, clock: Clock, turns: Turns | None = None, *, decided_first: bool = False
+) -> Holder | None:
+    """Take a plan that is due, of the submitter whose turn it is; None if none is due.
+
+    `decided_first` takes a plan that is to be applied if one is due, whoever submitted it; this is
+    no turn. As long as none is due, this only reads. Raises DBAPIError.
     """
+    turns = turns or Turns()
     with database.reading() as connection:
         if not find_due(connection, time_now(connection, clock)):
             return None
 
     def claim(connection: Connection) -> Lease | None:
         now = time_now(connection, clock)
-        return claim_due(connection, now, lease_of, decided_first=decided_first)
+        after = turns.last
+        return claim_due(connection, now, lease_of, after=after, decided_first=decided_first)
 
     lease = transaction(database, claim)
-    return None if lease is None else Holder(database, lease, clock)
+    if lease is None:
+        return None
+    if not (decided_first and lease.plan.state in DECIDED):
+        turns.last = lease.plan.submitter
+    return Holder(database, lease, clock)
+
+
+def catch_up(database: Database, clock: Clock) -> Sequence[str]:
+    """Let plans go on that wait because the clock was set back; return their ids.
+
+    A plan waits until a time, so it would wait for as long as the clock was ahead. A process that
+    works on one finds out that it lost the plan, and another one goes on. Raises DBAPIError.
+    """
+    with database.reading() as connection:
+        behind = find_behind(connection, time_now(connection, clock) + LONGEST_WAIT)
+    if behind:
+        transaction(database, lambda c: make_due(c, behind, time_now(c, clock)))
+    return behind
 
 
 def lease_of(plan: Any) -> timedelta:

@@ -1,10 +1,21 @@
 """Read and change plans in SQL: the state of each is the list of what workers have to do."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import FINAL_STATES, PlanState
@@ -17,7 +28,8 @@ from worker.plan_models import DataSet, PlanMember, PlanRow, StagedChunk
 
 _COLUMNS = tuple(PlanRow.__table__.columns)
 _ONGOING = (PlanState.APPLYING, PlanState.SWEEPING)
-_DECIDED = (PlanState.APPROVED, *_ONGOING)
+DECIDED: Final = (PlanState.APPROVED, *_ONGOING)
+"""The states of a plan that is to be applied."""
 
 
 class Lease(NamedTuple):
@@ -111,22 +123,59 @@ def claim_due(
     now: datetime,
     lease_of: Callable[[Any], timedelta],
     *,
+    after: str | None = None,
     decided_first: bool = False,
 ) -> Lease | None:
-    """Take the plan that has been due for the longest time; None if none is due.
+    """Take a plan that is due; None if none is due.
 
-    `decided_first` takes those first that are to be applied. `lease_of` says for how long a plan is
-    taken, by its row. A plan that another transaction has locked is passed over.
+    The submitters take turns, in the order of their names: it is the turn of the one who comes
+    after the name `after`, with the plan that has been due for the longest time. `decided_first`
+    takes a plan that is to be applied if one is due. `lease_of` says for how long a plan is taken,
+    by its row. A plan that another transaction has locked is passed over.
     """
-    order = [PlanRow.state.in_(_DECIDED).desc()] if decided_first else []
-    oldest = select(*_COLUMNS).where(PlanRow.due_at <= now).order_by(*order, PlanRow.due_at)
-    locked = oldest.limit(1).with_for_update(skip_locked=True)
-    plan = connection.execute(locked).one_or_none()
-    if plan is None:
-        return None
-    until = now + lease_of(plan)
-    update_plan(connection, plan.id, {"due_at": until, "attempts": plan.attempts + 1})
-    return Lease(plan, until)
+    for statement in due_in_turn(now, after, decided_first=decided_first):
+        locked = statement.with_for_update(skip_locked=True)
+        if (plan := connection.execute(locked).one_or_none()) is not None:
+            until = now + lease_of(plan)
+            update_plan(connection, plan.id, {"due_at": until, "attempts": plan.attempts + 1})
+            return Lease(plan, until)
+    return None
+
+
+def due_in_turn(
+    now: datetime, after: str | None, *, decided_first: bool = False
+) -> Iterator[Select[Any]]:
+    """Yield the statements of which the first one that returns a row returns the next plan.
+
+    Each reads by an index. Plans without the name of a submitter have a turn, too.
+    """
+    due = select(*_COLUMNS).where(PlanRow.due_at <= now).limit(1)
+    if decided_first:
+        yield due.where(PlanRow.state.in_(DECIDED)).order_by(PlanRow.due_at)
+    name = PlanRow.submitter
+    turns: list[ColumnElement[bool]] = [name.is_not(None), name.is_(None)]
+    if after is not None:
+        turns = [name > after, name.is_(None), name <= after]
+    for turn in turns:
+        yield due.where(turn).order_by(name, PlanRow.due_at)
+
+
+def find_behind(connection: Connection, later_than: datetime) -> list[str]:
+    """Return the plans with something to do that wait until after a time."""
+    member = PlanMember
+    is_mixed = member.rows_through != member.rows
+    is_incomplete = or_(member.chunks.is_(None), member.staged < member.chunks, is_mixed)
+    waits_for_chunks = exists().where(member.plan_id == PlanRow.id, is_incomplete)
+    has_work = or_(
+        PlanRow.state.in_(DECIDED), and_(PlanRow.state == PlanState.STAGED, ~waits_for_chunks)
+    )
+    return list(connection.scalars(select(PlanRow.id).where(PlanRow.due_at > later_than, has_work)))
+
+
+def make_due(connection: Connection, plan_ids: Collection[str], now: datetime) -> None:
+    """Let workers go on with plans at once, also with those that another process holds."""
+    unfinished = (PlanRow.id.in_(plan_ids), PlanRow.due_at > now)
+    connection.execute(update(PlanRow).where(*unfinished).values(due_at=now))
 
 
 def find_applying(connection: Connection, now: datetime) -> str | None:

@@ -24,6 +24,9 @@ LONGEST_PAUSE: Final = timedelta(minutes=10)
 """The first and the longest pause after an attempt failed; each is twice as long as the one before.
 """
 
+LONGEST_WAIT: Final = PLANNING_LEASE + LONGEST_PAUSE
+"""No plan with something to do waits for longer, unless the clock was set back."""
+
 MANY_ATTEMPTS: Final = 3
 """After so many attempts without an end, a plan may be what its workers die of."""
 

@@ -23,6 +23,7 @@ class Circuit:
 
     def __init__(self) -> None:
         self._reason = ""
+        self._refusal: str | None = None
         self._pause = FIRST_PAUSE
         self._open_until = float("-inf")
 
@@ -31,14 +32,14 @@ class Circuit:
         seconds_left = self._open_until - time.monotonic()
         if seconds_left > 0:
             time.sleep(min(REQUEUE_SECONDS, seconds_left))
-            raise DatabaseUnavailable(self._reason, seconds_left)
+            raise DatabaseUnavailable(self._reason, seconds_left, self._refusal)
 
-    def open(self, reason: str) -> DatabaseUnavailable:
+    def open(self, reason: str, refusal: str | None = None) -> DatabaseUnavailable:
         """Begin a pause, twice as long as the one before; return the error to raise."""
-        self._reason = reason
+        self._reason, self._refusal = reason, refusal
         pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
         self._open_until = time.monotonic() + pause
-        return DatabaseUnavailable(reason, pause)
+        return DatabaseUnavailable(reason, pause, refusal)
 
     def close(self) -> None:
         """Forget earlier outages: work succeeded."""

@@ -18,6 +18,7 @@ from worker.database.errors import (
     is_outage,
     meaning_of,
     outage_of,
+    refusal_of,
     sentence_of,
     sqlstate_of,
 )
@@ -164,10 +165,11 @@ class RetryPolicy:
         self._warn_waiting(error)
         self._refused(error)
         reason = f"{outage_of(error)}: {sentence_of(error)}"
+        refusal = refusal_of(error)
         self._outages += 1
         if self._outages < OUTAGES_IN_A_ROW and self._accepts_other_work(error):
-            return DatabaseUnavailable(reason, 0)
-        return self._circuit.open(reason)
+            return DatabaseUnavailable(reason, 0, refusal)
+        return self._circuit.open(reason, refusal)
 
     def _accepts_other_work(self, error: BaseException) -> bool:
         # A lock of another session would make the probe wait as long as the work did.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from producer.contract.plan_requests import PlanRequest
+from producer.contract.plan_requests import ALWAYS, PlanRequest
 from producer.contract.plans import HoldReason, PlannedBatch, Reason
 from producer.contract.printable import shell_word
 from worker.snapshots.rules import HoldRules
@@ -23,7 +23,7 @@ def reasons_to_hold(
 
     `absence` is None if the plan is no snapshot; `batch` is what its enrollments would do.
     """
-    reasons = [*_of_publisher(request, rules, absence, batch)]
+    reasons = [*_of_publisher(request, rules, absence)]
     if absence is not None:
         reasons += _of_snapshot(request, rules, absence, batch)
     first = {reason.code: reason for reason in reversed(reasons)}
@@ -37,10 +37,8 @@ def _reason(code: HoldReason, message: str) -> Reason:
     return Reason(code=code, message=message)
 
 
-def _of_publisher(
-    request: PlanRequest, rules: HoldRules, absence: Absence | None, batch: PlannedBatch
-) -> _Reasons:
-    if request.hold == "always":
+def _of_publisher(request: PlanRequest, rules: HoldRules, absence: Absence | None) -> _Reasons:
+    if request.hold == ALWAYS:
         yield _reason(
             HoldReason.ALWAYS,
             "The submitter wants to decide about it. Look at what it would do, then approve or"
@@ -52,17 +50,14 @@ def _of_publisher(
             "The rules of its data set say that every snapshot waits for a decision. Look at what"
             " it would do, then approve or discard the plan.",
         )
-    elif request.hold is not None:
+    elif absence is not None and request.hold is not None:
         percent = float(request.hold.removesuffix("%"))
-        drops = batch.books.dropped if absence is None else absence.absent.dropped
-        # Without a snapshot there is nothing to which drops could be compared.
-        owned = 0 if absence is None else absence.owned_before
+        drops, owned = absence.absent.dropped, absence.owned_before
         if drops and drops * 100 >= percent * owned:
-            share = "" if absence is None else f" {_share(drops, owned)}"
             yield _reason(
                 HoldReason.MANY_DROPS,
-                f"It would drop {_enrollments(drops)}{share}, and the submitter wants to decide"
-                f" from {request.hold} on. {_CHECK}",
+                f"It would drop {_enrollments(drops)} {_share(drops, owned)}, and the submitter"
+                f" wants to decide from {request.hold} on. {_CHECK}",
             )
 
 

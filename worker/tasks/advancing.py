@@ -15,6 +15,7 @@ from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plans.advance import PlanWork, advance_next
 from worker.plans.applying import StoredChunk
 from worker.plans.helping import help_apply
+from worker.plans.holder import catch_up
 from worker.plans.reports.repository import count_unfinished
 from worker.plans.repository import time_now
 from worker.tasks.delivery import ChunkDelivery
@@ -47,6 +48,7 @@ def advance(services: "Services") -> bool:
         services.clock,
         services.expiry,
         decided_first=services.plans_due.take_turn(),
+        turns=services.plan_turns,
     )
 
     def step() -> bool:
@@ -78,7 +80,10 @@ def _unless_unavailable(services: "Services", step: Callable[[], bool]) -> bool:
 
 
 def _count(services: "Services") -> None:
-    """Report the plans that have not ended, unless this process has just done so."""
+    """Report the plans that have not ended, unless this process has just done so.
+
+    Those that wait because the clock was set back go on.
+    """
     global _counted_at  # noqa: PLW0603 - one report for the whole process
     if time.monotonic() - _counted_at < COUNT_SECONDS:
         return
@@ -87,6 +92,10 @@ def _count(services: "Services") -> None:
         unfinished = count_unfinished(connection)
         now = time_now(connection, services.clock)
     services.events.plans_counted(unfinished, now)
+    if behind := catch_up(services.database, services.clock):
+        log.warning(
+            "%d plans waited because the clock was set back, and go on: %s", len(behind), behind[0]
+        )
 
 
 def _apply(services: "Services", chunk: StoredChunk) -> str | None:

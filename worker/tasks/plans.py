@@ -6,7 +6,7 @@ from typing import Any
 from celery import Celery
 
 from producer.contract.lookup_arguments import DECISION, LIMIT, PAIR_CURSOR, TEXT
-from producer.contract.plans import PlanState, PlanStatus
+from producer.contract.plans import PlannedDropsPage, PlanState, PlanStatus
 from producer.contract.routing import TaskName
 from producer.fields import MAX_LOOKUP
 from worker.plans.decisions import DecisionRefused, decide
@@ -36,7 +36,7 @@ def register_plans(app: Celery, services: Services) -> None:
     def drops(plan_id: Any, *, after: Any = None, limit: Any = MAX_LOOKUP) -> Any:
         checked_id = checked(TEXT, plan_id, "plan_id")
         last, page_size = checked(PAIR_CURSOR, after, "after"), checked(LIMIT, limit, "limit")
-        return answer(lambda: planned_drops(database, checked_id, last, page_size))
+        return answer(lambda: _drops(services, checked_id, last, page_size))
 
     @lookup(name=TaskName.DECIDE.value)
     def decision(message: Any) -> Any:
@@ -56,6 +56,16 @@ def register_plans(app: Celery, services: Services) -> None:
         status = answer(do)
         services.plans_due.set()
         return status
+
+
+def _drops(
+    services: Services, plan_id: str, after: tuple[int, int] | None, size: int
+) -> PlannedDropsPage:
+    """Return a page of drops; every chunk of the plan may still wait in the queue."""
+    page = planned_drops(services.database, plan_id, after, size)
+    if page.state is not PlanState.UNKNOWN:
+        return page
+    return PlannedDropsPage(state=_status(services, plan_id).state)
 
 
 def _status(services: Services, plan_id: str) -> PlanStatus:

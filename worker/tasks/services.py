@@ -1,7 +1,7 @@
 """Give tasks the services that they use, as one typed object."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from celery import Task
@@ -19,6 +19,7 @@ from worker.messaging.registration import DatabaseRegister
 from worker.models import LetterReason
 from worker.monitoring.events import Events
 from worker.monitoring.process_checks import WorkerProcesses
+from worker.plans.holder import Turns
 from worker.plans.times import Expiry
 from worker.recovery.retry_policy import RetryPolicy
 from worker.tasks.advancing import advance, help_to_apply
@@ -44,6 +45,7 @@ class Services:
     """Whether the attempts and the marks and results are in the same Redis."""
     store_refusal: Callable[[str, str], None]
     """Store the reason why a message was refused, by task id, for the client that waits."""
+    plan_turns: Turns = field(default_factory=Turns)
 
     def quarantine(self, raw: bytes, queue: str, reason: str) -> None:
         """Store a malformed message as a dead letter, and report the reason to its client.

@@ -82,10 +82,14 @@ def stop_last(connection: Connection, batch_id: str) -> None:
         connection.execute(earlier.values(stopped_at=last + STEP))
 
 
-def add_undo(connection: Connection, undo_id: str, moment: datetime) -> None:
-    """Store a batch that undoes another one. Raises IntegrityError if it exists."""
+def add_undo(connection: Connection, undo_id: str, moment: datetime, undone: str) -> None:
+    """Store a batch that undoes another one, with the name of its file.
+
+    Raises IntegrityError if it exists.
+    """
+    file_name = select(Batch.file_name).where(Batch.id == undone).scalar_subquery()
     batch = {"id": undo_id, "kind": Kind.ENROLLMENTS.value, "moment": moment}
-    connection.execute(insert(Batch), batch)
+    connection.execute(insert(Batch).values(file_name=file_name, **batch))
 
 
 def find_retention_limit(connection: Connection) -> datetime | None:

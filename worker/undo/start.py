@@ -126,4 +126,4 @@ def begin(connection: Connection, batch_id: str) -> None:
 def add_undo_once(connection: Connection, batch: UndoneBatch) -> None:
     """Store the batch that undoes another one, unless it is stored already."""
     if find_batch(connection, batch.undo_id) is None:
-        add_undo(connection, batch.undo_id, batch.counts_at)
+        add_undo(connection, batch.undo_id, batch.counts_at, batch.id)

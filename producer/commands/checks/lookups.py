@@ -2,17 +2,24 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
 from producer.client import EnrollmentClient
 from producer.contract.findings import Finding, ok, warning, wrong
 from producer.contract.routing import TaskName
-from producer.errors import EnrollmentError, NoWorkerAnswered
+from producer.errors import DropsNotKnown, EnrollmentError, NoWorkerAnswered
 from producer.publishing.polling import PollingProblem
 
 NOTHING = "enroll-doctor"
 """An id that no request, batch, student or course has."""
+
+
+def _drops(client: EnrollmentClient) -> None:
+    with suppress(DropsNotKnown):
+        client.planned_drop_page(NOTHING, limit=1)
+
 
 LOOKUPS: dict[TaskName, Callable[[EnrollmentClient], Any]] = {
     TaskName.STATUS: lambda client: client.status(NOTHING),
@@ -26,7 +33,7 @@ LOOKUPS: dict[TaskName, Callable[[EnrollmentClient], Any]] = {
     TaskName.ROLLS: lambda client: client.rolls([NOTHING]),
     TaskName.RECENT_BATCHES: lambda client: client.recent_batches(1),
     TaskName.PLAN: lambda client: client.plan(NOTHING),
-    TaskName.PLANNED_DROPS: lambda client: client.planned_drop_page(NOTHING, limit=1),
+    TaskName.PLANNED_DROPS: _drops,
 }
 
 UNTRIED: Final = frozenset({TaskName.HEALTH, TaskName.FIND_STUDENTS, TaskName.FIND_COURSES})

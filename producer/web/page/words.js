@@ -9,6 +9,7 @@ const SENTENCES = {
   cancelled: "You cancelled this file. Nothing of it was sent.",
   token_required: "This service asks for an access token, and does not know the one at the top of the page. Enter the token that you were given; if it is not accepted, ask your operator for a new one.",
   unknown_plan: "This plan is not known. Check the address.",
+  drops_not_known: "It is not known yet which enrollments this plan would drop. Load the page again in a moment.",
   decision_refused: "Your decision did not count: the plan has changed, or somebody else has decided. Load the page again, and look at the present report.",
   scope_required: "Your access token does not allow this. Ask your operator for one that does.",
   foreign: "This service accepts only readers on its own machine, because it has no access tokens. Ask your operator.",

@@ -12,7 +12,13 @@ from producer.client import EnrollmentClient
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
 from producer.contract.plans import PlanState, PlanStatus
-from producer.errors import BatchConflict, DecisionRefused, InvalidRequest, UnreadableFile
+from producer.errors import (
+    BatchConflict,
+    DecisionRefused,
+    DropsNotKnown,
+    InvalidRequest,
+    UnreadableFile,
+)
 from producer.schemas import Kind
 from producer.testing import FakeEnrollmentClient
 from support.commands import run_enroll
@@ -222,9 +228,28 @@ def test_a_planned_submission_is_continued_under_its_id(make_term: Callable[[int
 def test_an_unknown_plan_is_unknown(client: EnrollmentClient) -> None:
     plan_id = own_id("plan")
     assert client.plan(plan_id).state == "unknown"
-    assert list(client.planned_drops(plan_id)) == []
-    with pytest.raises(DecisionRefused, match=r"No plan with the id .* is known"):
+    for read in (client.planned_drop_page, lambda own: list(client.planned_drops(own))):
+        with pytest.raises(DropsNotKnown, match=r"No plan with the id .* is known") as unknown:
+            read(plan_id)
+        assert unknown.value.is_unknown
+    with pytest.raises(DecisionRefused, match=r"No plan with the id .* is known") as refused:
         client.decide(plan_id, "approve", "0" * 64)
+    assert refused.value.is_unknown
+
+
+def test_the_drops_of_a_plan_are_not_known_before_its_report_is_made(
+    client: EnrollmentClient, tmp_path: Path
+) -> None:
+    """A plan of two batches of which one never arrives."""
+    first, last = own_id("first"), own_id("last")
+    members = tuple(PlanMember(batch_id=own, kind=Kind.ENROLLMENTS) for own in (first, last))
+    plan = PlanRequest(id=last, members=members, purpose=PlanPurpose.REPORT)
+    record = {"student_id": UNKNOWN, "course_ids": [UNKNOWN]}
+    client.submit_batch("enrollments", [record], batch_id=first, plan=plan)
+    wait_for(lambda: client.plan(last).state == PlanState.STAGED, 60)
+    with pytest.raises(DropsNotKnown, match="is not made yet") as early:
+        list(client.planned_drops(last))
+    assert not early.value.is_unknown
 
 
 def test_a_plan_is_staged_while_its_first_chunk_waits_in_the_queue(deployment: Deployment) -> None:
@@ -236,6 +261,8 @@ def test_a_plan_is_staged_while_its_first_chunk_waits_in_the_queue(deployment: D
         waiting = client.plan(plan_id)
         assert (waiting.state, waiting.digest) == (PlanState.STAGED, None)
         assert "waits in the queue" in str(waiting.advice)
+        with pytest.raises(DropsNotKnown, match="is not made yet"):
+            client.planned_drop_page(plan_id)
         with pytest.raises(DecisionRefused):
             client.decide(plan_id, "approve", "0" * 64)
 

@@ -35,7 +35,9 @@ class Term:
 
     def batch(self, *records: Mapping[str, object]) -> str:
         """Apply requests as a batch, and return its id."""
-        batch = self.client.submit_batch("enrollments", records, batch_id=own_id("b"))
+        batch = self.client.submit_batch(
+            "enrollments", records, batch_id=own_id("b"), file_name="changes.csv"
+        )
         assert self.client.wait(batch, timeout=60).books.rejected == 0
         return batch.batch_id
 
@@ -90,7 +92,7 @@ def test_an_undo_is_shown_first_and_then_ends_what_the_batch_began(
     assert term.enrolled() == [(student, term.courses[0]) for student in term.students]
     status = term.client.batch(undo.undo_id)
     assert (status.state, status.books.received, status.kind) == ("done", 2, "enrollments")
-    assert status.undoes == second
+    assert (status.undoes, status.file_name) == (second, "changes.csv")
     again = term.client.undo(second)
     assert (again.state, again.books) == ("done", undo.books)
     with pytest.raises(UndoRefused, match="was undone already"):

@@ -115,11 +115,21 @@ def _expires(plan: Any, members: list[Any]) -> bool:
 def planned_drops(
     database: Database, plan_id: str, after: tuple[int, int] | None, size: int
 ) -> PlannedDropsPage:
-    """Return a page of the planned drops of a plan, in the order of their keys."""
+    """Return a page of the planned drops of a plan, in the order of their keys.
+
+    While the report of a plan is being made, a part of its drops may be stored: none is returned.
+    """
     with database.reading() as connection:
+        plan = find_plan(connection, plan_id)
+        if plan is None:
+            return PlannedDropsPage(state=PlanState.UNKNOWN)
+        if plan.state == PlanState.STAGED:
+            return PlannedDropsPage(state=PlanState.STAGED)
         rows = find_drops(connection, plan_id, after, size + 1)
     page = rows[:size]
     return PlannedDropsPage(
+        state=PlanState(plan.state),
+        planned_at=plan.planned_at,
         drops=tuple(PlannedDrop(**row._asdict()) for row in page),
         next=(page[-1].student_id, page[-1].course_id) if len(rows) > size else None,
     )

@@ -1,9 +1,11 @@
 """Remove plans that ended long ago, page by page."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
+
+from sqlalchemy import Connection
 
 from worker.database.engine import Database
 from worker.retention.plans.repository import (
@@ -30,10 +32,19 @@ def old_plans(
         return
     while True:
         with database.reading() as connection:
-            plans = find_old_plans(connection, before, max(1, page // 10))
+            plans = find_old_plans(connection, before, max(1, page // 100))
         if not plans:
             return
-        for plan_id in plans:
-            while run(partial(delete_parts, plan_id=plan_id, size=page)):
-                yield 0
-            yield run(partial(delete_plan, plan_id=plan_id))
+        yield run(partial(_remove, plan_ids=plans, page=page))
+
+
+def _remove(connection: Connection, plan_ids: Sequence[str], page: int) -> int:
+    """Remove plans, and about a page of their parts; return how many plans were removed whole."""
+    removed = 0
+    for plan_id in plan_ids:
+        parts = delete_parts(connection, plan_id, page)
+        page -= parts
+        if page <= 0:
+            return removed  # It may have more, or the next one, for the next transaction.
+        removed += delete_plan(connection, plan_id)
+    return removed

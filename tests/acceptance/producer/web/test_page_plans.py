@@ -127,6 +127,21 @@ def test_a_discarded_upload_changes_nothing_and_says_so(
     assert enrolled(client) == before
 
 
+def test_a_file_that_is_not_complete_may_belong_to_a_data_set(
+    page: Any, client: EnrollmentClient, tmp_path: Path
+) -> None:
+    client.submit_batch("courses", [{"sis_id": "SET-1"}])
+    choose(page, write_lines(tmp_path / "late.csv", "student_id,course_id", f"{STUDENTS[0]},SET-1"))
+    page.get_by_text("Look before anything changes").click()
+    page.get_by_label("The file belongs to this data set").fill(" sis:late ")
+    assert findings_of(page) == []
+    check(page)
+    page.locator("#send").click()
+    page.get_by_text(FINISHED).wait_for()
+    (sent,) = (batch for batch in client.recent_batches() if batch.file_name == "late.csv")
+    assert (sent.data_set, sent.plan_id, sent.books.enrolled) == ("sis:late", None, 1)
+
+
 def test_a_dry_run_is_only_shown(page: Any, client: EnrollmentClient, tmp_path: Path) -> None:
     before = enrolled(client)
     choose(page, nightly(tmp_path, [*STUDENTS[:9], "pp19"]))
@@ -186,7 +201,7 @@ def test_a_finished_upload_is_undone_after_its_reader_has_seen_what_would_change
     assert page.evaluate("document.activeElement.id") == "undo"
     page.keyboard.press("Enter")
     undo.get_by_role("button", name="Yes, undo it").press("Enter")
-    page.get_by_role("heading", name=f"Undo of upload {wrong.batch_id}").wait_for()
+    page.get_by_role("heading", name="Undo of w.csv").wait_for()
     page.get_by_text(FINISHED).wait_for()
     assert counts_of(page) == "3 rows: 2 dropped and 1 overtaken by something later."
     (left,) = client.enrolled_students("UNDO-1")

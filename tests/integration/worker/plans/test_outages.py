@@ -7,18 +7,23 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from producer.contract.keys import Keys
 from producer.contract.plans import Decision, PlanState
 from producer.schemas import Kind
 from support.chunks import apply_chunk, pairs, status
 from support.copies import Administer, as_role, name_of
 from support.databases import opened_database, store_roster
-from support.staging import advance, chunks_of, make_due, request, stage
+from support.staging import advance, chunks_of, make_due, request, stage, work_on
+from worker.database.engine import Database
+from worker.messaging.attempts import Attempts
+from worker.messaging.unavailable import DatabaseUnavailable
 from worker.moments import own_clock
 from worker.monitoring.plan_checks import check_waiting_plans
 from worker.plans.advance import PlanWork, advance_next
 from worker.plans.applying import StoredChunk
 from worker.plans.decisions import DecisionRefused, decide
 from worker.plans.reports.lookups import plan_status
+from worker.recovery.retry_policy import RetryPolicy
 
 HELD = request(hold="always")
 
@@ -91,3 +96,36 @@ def test_a_plan_need_not_wait_for_its_lease_after_a_short_outage(
             decide(database, "b", Decision.DISCARD, None)
         make_due(database)
         assert advance(database).advice is None
+
+
+def test_a_plan_that_is_being_applied_says_what_the_database_refuses(
+    database: Database, broker_url: str
+) -> None:
+    """Its chunks go through the retries of a message, which report an outage in their own way."""
+    attempts = Attempts(broker_url, "plans", 3, Keys())
+    policy = RetryPolicy(database, attempts, 0, lambda _: None, lambda _: None, lambda: None)
+
+    def apply(chunk: StoredChunk) -> str | None:
+        return policy.or_requeue(lambda: work_on(database).apply(chunk))
+
+    def rename(old: str, new: str) -> None:
+        with database.writing() as connection:
+            connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    store_roster(database, ["A"], ["M1"])
+    (only,) = chunks_of(request(), [pairs("A", "M1")])
+    stage(database, only)
+    work = work_on(database)._replace(apply=apply)
+    assert [advance_next(work), advance_next(work)] == [True, True]  # It is made and approved.
+    rename("student_courses", "elsewhere")
+    for _ in range(4):  # After three, the policy pauses, and does not ask the database.
+        with pytest.raises(DatabaseUnavailable):
+            advance_next(work)
+        waits = plan_status(database, "b")
+        assert waits.state is PlanState.APPLYING
+        assert "It cannot go on: The database " in str(waits.advice)
+        assert "student_courses" in str(waits.advice)
+        make_due(database)
+    rename("elsewhere", "student_courses")
+    done = advance(database)
+    assert (done.state, done.advice) == (PlanState.DONE, None)

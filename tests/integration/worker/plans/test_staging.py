@@ -55,7 +55,7 @@ def other_records(plan: Any) -> Chunk:
 
 
 def other_plan(_: Any) -> Chunk:
-    return chunks_of(request(hold="2%"), [pairs("A", "M1")], [], [])[1]
+    return chunks_of(request(), [pairs("A", "M1")], [], [])[1]
 
 
 def after_the_last(plan: Any) -> Chunk:

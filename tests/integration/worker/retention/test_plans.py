@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
 
 from producer.contract.plan_requests import PlanPurpose
-from producer.contract.plans import Decision
+from producer.contract.plans import Decision, PlanState
 from producer.schemas import Kind
 from support.chunks import pairs
 from support.databases import store_roster
@@ -59,3 +59,16 @@ def test_plans_are_removed_once_they_ended_long_ago(database: Database) -> None:
     assert prune(database, LATER, page=2)["plans"] == 1
     assert (count(database, PlanRow), count(database, PlanMember)) == (1, 1)
     assert count(database, PlannedRefusal) == 1
+
+
+def test_many_small_plans_are_removed_together(database: Database) -> None:
+    dry = {"request": {}, "moment": MOMENT, "staged_at": MOMENT, "state": PlanState.PLANNED}
+    ended = LATER - timedelta(days=1)
+    plans = [{"id": f"d{number}", "finished_at": ended, **dry} for number in range(30)]
+    with database.writing() as connection:
+        connection.execute(insert(PlanRow), plans)
+    pages: list[int] = []
+    removed = prune(database, LATER, page=1_000, on_page=lambda: pages.append(1))
+    assert removed["plans"] == 30
+    assert count(database, PlanRow) == 1
+    assert len(pages) < 30

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from producer.contract.chunks import EnrollmentChunk
+from producer.contract.chunks import CourseChunk, EnrollmentChunk, StudentChunk
 from producer.contract.explain import parse_record
 from producer.schemas import (
     ContractModel,
@@ -135,13 +135,33 @@ PLAN: dict[str, Any] = {"id": "b", "members": [MEMBER], "purpose": "apply"}
             'plan.members[0].kind: must be students, courses or enrollments, not "drops"',
         ),
         ({"members": [{"kind": "courses"}]}, "plan.members[0].batch_id: is required"),
-        ({"adopt": True}, "plan: adopt is only for snapshots"),
+        ({"adopt": True}, "plan: adopt is only for snapshots; leave it out"),
+        (
+            {"hold": "2%"},
+            "plan: hold can be a percentage only with snapshot; write always without it",
+        ),
+        (
+            {"hold": "always", "purpose": "report"},
+            "plan: a dry run is never held: leave out hold, or set purpose to apply",
+        ),
+        (
+            {"id": "s", "members": [MEMBER, {"batch_id": "s", "kind": "students"}]},
+            "plan: members are applied in their order: name rosters before enrollments",
+        ),
     ],
 )
 def test_a_bad_plan_is_explained_at_its_own_field(fields: dict[str, Any], message: str) -> None:
     chunk = {"batch_id": "b", "number": 0, "plan": PLAN | fields}
     found = problems(chunk, EnrollmentChunk)
     assert found == {message.partition(":")[0]: message}
+
+
+def test_a_chunk_of_a_roster_has_no_data_set() -> None:
+    chunk = {"batch_id": "b", "number": 0, "data_set": "sis:2026-fall"}
+    assert EnrollmentChunk.model_validate(chunk).data_set == "sis:2026-fall"
+    for model in (StudentChunk, CourseChunk):
+        (message,) = problems(chunk, model).values()
+        assert message == "data_set is only for enrollments; leave it out of chunks of a roster"
 
 
 def test_bad_sizes_of_earlier_chunks_are_explained_at_their_own_field() -> None:

@@ -145,8 +145,18 @@ def test_a_decision_that_is_not_one_is_explained(
 
 def test_a_decision_about_an_unknown_plan_is_refused(front: MemoryFront) -> None:
     response = decide(front, "/plans/nothing", "head", decision="approve", digest="0" * 64)
-    assert response.status_code == 409
+    assert (response.status_code, response.json()["code"]) == (404, "unknown_plan")
     assert "No plan with the id nothing is known" in response.json()["detail"]
+    drops = front.call("GET", "/plans/nothing/drops", "head")
+    assert (drops.status_code, drops.json()["code"]) == (404, "unknown_plan")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
+def test_drops_are_not_known_before_there_is_a_report(front: MemoryFront, accept: str) -> None:
+    refused = submit(front, "snapshot=nobody-created-it&batch_id=b", lines("S00"))
+    assert refused.status_code == 202  # It is discarded before it is made.
+    response = front.call("GET", "/plans/b/drops", "head", headers={"Accept": accept})
+    assert (response.status_code, response.json()["code"]) == (409, "drops_not_known")
 
 
 def test_a_snapshot_needs_the_scope_drop_unless_it_is_a_report(front: MemoryFront) -> None:

@@ -48,5 +48,6 @@ def test_after_the_pause_work_is_tried_again(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_main_process_gets_the_whole_error() -> None:
-    error = pickle.loads(pickle.dumps(DatabaseUnavailable("no right", 1.5)))  # noqa: S301
+    error = pickle.loads(pickle.dumps(DatabaseUnavailable("no right", 1.5, "why")))  # noqa: S301
     assert (error.reason, error.requeue, error.pause) == ("no right", True, 1.5)
+    assert error.refusal == "why"

@@ -190,8 +190,8 @@ def test_operators_loosen_the_rules_of_a_data_set() -> None:
 def test_a_plan_that_is_no_snapshot_is_held_only_by_its_publisher() -> None:
     assert codes(None, HoldRules(always=True), enrolled=0, snapshot=False) == []
     assert codes(None, hold="always", snapshot=False) == [ALWAYS]
-    dropping = reasons_to_hold(request("5%", snapshot=False), HoldRules(), None, batch(dropped=1))
-    assert [reason.code for reason in dropping] == [MANY]
+    with pytest.raises(ValueError, match="percentage only with snapshot"):
+        request("5%", snapshot=False)
 
 
 def test_a_reason_names_numbers_the_course_and_what_to_do() -> None:

@@ -182,7 +182,7 @@ def test_health_names_no_address(lone_front: Any) -> None:
     answer = httpx.get(f"{url}/students/F1", timeout=20)
     assert (answer.status_code, answer.json()["code"]) == (503, "broker_unavailable")
     assert port not in answer.text
-    assert httpx.get(f"{url}/health/live").status_code == 200
+    assert httpx.get(f"{url}/health/live", timeout=30).status_code == 200
 
 
 def _readiness(url: str) -> httpx.Response:
@@ -352,7 +352,7 @@ def test_idle_connections_do_not_use_up_the_open_files(broker_url: str, tmp_path
 
 def _is_live(port: int) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=30).status_code == 200
     return False
 
 
@@ -392,7 +392,7 @@ def test_an_upload_that_is_cut_off_publishes_nothing(lone_front: Any) -> None:
     time.sleep(0.5)
     with Redis.from_url(broker_url) as redis:
         assert redis.llen("batches") == 0
-    assert httpx.get(f"{url}/health/live").status_code == 200
+    assert httpx.get(f"{url}/health/live", timeout=30).status_code == 200
 
 
 def test_forty_uploads_in_pieces_are_all_accepted(deployment: Deployment, tmp_path: Path) -> None:

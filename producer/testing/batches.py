@@ -283,6 +283,19 @@ class Batches:
             return True
         return not batch_id.startswith(UNDO_PREFIX) and not self.undone(batch_id)
 
+    def origin_of(self, batch_id: str) -> tuple[str | None, datetime]:
+        """Return the data set and the moment of a batch that was applied, at least in part."""
+        batch = self._batches[batch_id]
+        return batch.data_set, batch.moment
+
+    def ids_of(self, data_set: str, since: datetime | None, until: datetime) -> set[str]:
+        """Return the batches of a data set that count from a moment on and before another one."""
+        return {
+            batch_id
+            for batch_id, batch in self._batches.items()
+            if batch.data_set == data_set and (since or batch.moment) <= batch.moment < until
+        }
+
     def undone(self, batch_id: str) -> dict[str, Any]:
         """Return what a status says of the undo of a batch: nothing if it stands."""
         undo = self._batches.get(UNDO_PREFIX + batch_id)

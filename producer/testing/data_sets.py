@@ -10,6 +10,18 @@ from producer.testing.intervals import Intervals, Pair
 from producer.testing.results import Result
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot that was applied, and what it did with owners."""
+
+    data_set: str
+    moment: datetime
+    adopted: frozenset[Pair]
+    """The enrollments without an owner that it named, and that its data set owns since."""
+    passed_on: frozenset[Pair]
+    """The enrollments that it did not name, and that belong to another data set since."""
+
+
 @dataclass
 class DataSets:
     """The data sets, and their enrollments among the given ones."""
@@ -17,6 +29,8 @@ class DataSets:
     intervals: Intervals
     created: set[str] = field(default_factory=set)
     """The names of those that snapshots may use."""
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    """The snapshots that were applied, by batch id."""
     _swept: dict[str, datetime] = field(default_factory=dict)
     _notes: dict[Pair, dict[str, datetime]] = field(default_factory=dict)
     """When data sets other than the owner named a pair last."""
@@ -28,6 +42,13 @@ class DataSets:
     def sweep(self, name: str, moment: datetime) -> None:
         """Let older requests of a data set open nothing from now on."""
         self._swept[name] = moment
+
+    def change_sweep(self, name: str, before: datetime, after: datetime | None) -> None:
+        """Change the moment of the last snapshot of a data set, if it is still the one it was."""
+        if self._swept.get(name) == before:
+            del self._swept[name]
+            if after is not None:
+                self._swept[name] = after
 
     def own(self, name: str, results: Iterable[Result]) -> None:
         """Let a data set own what requests of it opened, and note what else they name."""
@@ -64,6 +85,18 @@ class DataSets:
             if pair not in named and notes.get(name, moment) < moment:
                 del notes[name]
 
+    def noted_by(self, name: str, since: datetime) -> set[Pair]:
+        """Return the pairs about which a data set has a note that counts at a moment or later."""
+        return {
+            pair for pair, notes in self._notes.items() if name in notes and notes[name] >= since
+        }
+
+    def remove_notes(self, pairs: Iterable[Pair], name: str | None = None) -> None:
+        """Remove the notes about pairs: those of a data set, or all."""
+        for pair in pairs:
+            notes = self._notes.get(pair, {})
+            self._notes[pair] = {o: at for o, at in notes.items() if name not in (None, o)}
+
     def owned_by(self, name: str) -> set[Pair]:
         """Return the open enrollments of a data set."""
         owners = self.intervals.owners.items()
@@ -82,12 +115,21 @@ class DataSets:
         return owners
 
     def heir_of(self, pair: Pair) -> str | None:
-        """Return the data set that also names a pair, and names it still, or None."""
-        for name, moment in sorted(self._notes.get(pair, {}).items(), key=lambda note: note[1]):
-            swept_at = self._swept.get(name)
-            if swept_at is None or moment >= swept_at:
-                return name
-        return None
+        """Return the data set that also names a pair, and did so last, or None."""
+        notes = self._notes.get(pair, {})
+        counting = (
+            name for name, moment in notes.items() if moment >= self._swept.get(name, moment)
+        )
+        return max(counting, key=lambda name: notes[name], default=None)
+
+    def change_owner(self, pairs: Iterable[Pair], before: str | None, after: str | None) -> None:
+        """Let the owner of open enrollments be another one, if it is still the one that it was."""
+        owners = self.intervals.owners
+        for pair in pairs:
+            if pair in self.intervals.open and owners.get(pair) == before:
+                owners.pop(pair, None)
+                if after is not None:
+                    owners[pair] = after
 
     def pass_on(self, pair: Pair, name: str) -> None:
         """Let another data set own an enrollment."""

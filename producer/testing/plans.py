@@ -31,6 +31,7 @@ from producer.testing.absence import (
     named_by,
     reasons_to_hold,
 )
+from producer.testing.data_sets import Snapshot
 from producer.testing.intervals import Pair
 from producer.testing.reading import names_of_course
 from producer.testing.results import Incoming, Times
@@ -235,10 +236,11 @@ class Plans:
     def _sweep(self, plan: _Plan, data_set: str, moment: Any, times: Times) -> AbsentRows:
         """Drop what was planned, pass on what others name, and adopt; return what was done."""
         world = self._world
-        named = _named(world, plan)
+        named, adopted = _named(world, plan), set[Pair]()
         if plan.request.adopt:
-            for pair in named.pairs & world.enrollments.intervals.open.keys():
-                world.enrollments.intervals.owners.setdefault(pair, data_set)
+            intervals = world.enrollments.intervals
+            adopted = named.pairs & intervals.open.keys() - intervals.owners.keys()
+            world.data_sets.change_owner(adopted, None, data_set)
         found = find_absence(world, data_set, moment, named, set())
         for pair in found.passed_on:
             if (heir := world.data_sets.heir_of(pair)) is not None:
@@ -250,6 +252,8 @@ class Plans:
             kept = "passed_on" if pair in found.passed_on else "kept_newer"
             plan.outcomes[pair] = "dropped" if pair in drops else kept
         world.data_sets.forget_notes_of(data_set, moment, named.pairs)
+        applied = Snapshot(data_set, moment, frozenset(adopted), frozenset(found.passed_on))
+        world.data_sets.snapshots[plan.request.id] = applied
         return found.rows
 
     # --- what is asked and decided --------------------------------------------------------------

@@ -18,6 +18,7 @@ from producer.contract.undos import (
 from producer.fields import MAX_STORED_ID, UNDO_PREFIX
 from producer.schemas import Action, Kind, StudentEnrollmentRequest
 from producer.testing.intervals import Pair
+from producer.testing.ownership import Ownership
 from producer.testing.reading import names_of_course
 from producer.testing.results import Result, Times
 from producer.testing.world import World
@@ -42,7 +43,6 @@ class _Reversal(NamedTuple):
     action: Action
     moment: datetime
     owner: str | None
-    ended_at: datetime | None
 
 
 class Undos:
@@ -106,13 +106,15 @@ class Undos:
         origin = BatchOrigin(file_name=batch.file_name)
         world.batches.apply(Kind.ENROLLMENTS, chunk, 0, times, origin)
         opened = {pair for pair, change in _changes_of(_results_of(world, undo_id))}
+        ownership = Ownership(world)
         for reversal in reversals:
-            if reversal.owner is not None and reversal.pair in opened:
-                world.enrollments.intervals.owners[reversal.pair] = reversal.owner
-                self._restore_notes(reversal)
+            if reversal.pair in opened:
+                world.data_sets.change_owner([reversal.pair], None, reversal.owner)
+        ownership.renew_notes(opened)
         named = {pair for result in results for pair in _pairs_of(result)}
         for pair in named:
             self._confirm(pair)
+        ownership.restore(undo_id)
 
     def _moved(self, reversal: _Reversal) -> _Reversal:
         """Let a reversal count after later changes by batches that were undone since."""
@@ -154,18 +156,7 @@ class Undos:
             action, ended_at = _net_change(changes, past)
             if action is not None:
                 owner = intervals.past_owners.get((pair, ended_at)) if ended_at else None
-                yield _Reversal(pair, action, last[pair] + _STEP, owner, ended_at)
-
-    def _restore_notes(self, reversal: _Reversal) -> None:
-        """Note again which other data sets named a pair while the enrollment lasted."""
-        world, (student, course) = self._world, reversal.pair
-        for result in world.enrollments.results.values():
-            batch_id = result.batch_id
-            data_set = batch_id and world.batches.status(batch_id, refusals=False).data_set
-            if data_set is None or result.student != student or reversal.ended_at is None:
-                continue
-            if result.moment < reversal.ended_at and course in _confirmed_by(result):
-                world.data_sets.note(reversal.pair, str(data_set), result.moment)
+                yield _Reversal(pair, action, last[pair] + _STEP, owner)
 
 
 def _problem(batch: BatchStatus) -> str | None:
@@ -210,15 +201,6 @@ def _changes_of(results: Sequence[Result]) -> Iterator[tuple[Pair, _Change]]:
             if isinstance(result.student, int) and course.change.is_made:
                 pair = (result.student, course.key)
                 yield pair, _Change(result.moment, course.action)
-
-
-def _confirmed_by(result: Result) -> set[int]:
-    """Return the courses in which a request found its student enrolled."""
-    return {
-        course.key
-        for course in result.courses
-        if course.action is Action.ENROLL and course.change == (False, None)
-    }
 
 
 def _net_change(

@@ -123,7 +123,7 @@ def test_the_rules_allow_everything_that_worker_and_client_need(
             client_url=producer,
             settings={"ENROLL_METRICS_PORT": port, **variables},
         ) as one:
-            metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
             assert "enrollment_broker_up 1.0" in metrics
             students = [f"S-{n}" for n in range(300)]
             enter_roster(client, students, ["C"])

@@ -214,7 +214,7 @@ def test_metrics_and_back_pressure_count_messages_of_every_priority(
         assert client._connection.count_queued_chunks() == count  # noqa: SLF001 - as a submitter
         os.kill(made.process.pid, signal.SIGCONT)
         wait_for(lambda: client._connection.count_queued_chunks() == 0)  # noqa: SLF001
-        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
     assert 'enrollment_queue_messages{queue="batches"}' in metrics
     assert server.redis.acl_log() == []
     wait_for(lambda: len(dead_letters_at(made.database_url)) == 1)

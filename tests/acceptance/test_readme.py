@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from producer.contract.broker_url import parse_sentinel_url
@@ -36,6 +36,7 @@ from support.transcripts import (
     steps_of,
     without_colors,
 )
+from support.waiting import wait_for
 from support.workers import Deployment, running_worker
 from worker.database.engine import make_engine
 
@@ -229,7 +230,9 @@ def test_the_curl_commands_work(fresh_deployment: Deployment, tmp_path: Path) ->
             assert done.returncode == 0, done.stdout + done.stderr
             outputs.append(done.stdout)
             said_by[line] = done.stdout
-            time.sleep(1)  # The page is for people, who read each result first.
+            # The page is for people, who go on once a submission has been processed.
+            for path in re.findall(r'"url":"(/[^"]+)"', done.stdout):
+                wait_for(partial(has_ended, url + path))
     assert '"status":"enrolled"' in outputs[1]
     assert '"LOGIC-1"' in outputs[2]
     assert '"state":"done"' in outputs[4]
@@ -241,6 +244,12 @@ def test_the_curl_commands_work(fresh_deployment: Deployment, tmp_path: Path) ->
     (lines,) = (text for line, text in said_by.items() if "/errors/lines" in line)
     assert '"student_id":"S3"' in lines
     assert '"batch_id":"from-curl"' in outputs[-1]
+
+
+def has_ended(url: str) -> bool:
+    """Return whether a request or batch, or the plan of a batch, is not under way any more."""
+    state = httpx.get(url, timeout=30).raise_for_status().json()["state"]
+    return state not in {"queued", "running", "staged", "approved", "applying", "sweeping"}
 
 
 def test_a_worker_for_some_queues_starts_as_the_page_says(

@@ -12,6 +12,9 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 
 
+PATIENCE = 60_000
+"""Milliseconds for which a test waits for something on a page: a busy machine takes long."""
+
 _KEPT = "http://127.0.0.1/"
 """All pages under test are of this site; their ports do not matter."""
 
@@ -37,7 +40,7 @@ class Browser:
         session.send("Storage.clearDataForOrigin", everything)
         session.detach()
         page = self._context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         return page
@@ -55,7 +58,9 @@ def running_browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--process-per-site"]
-        started = playwright.chromium.launch(executable_path=chromium, args=options)
+        started = playwright.chromium.launch(
+            executable_path=chromium, args=options, timeout=2 * PATIENCE
+        )
         yield started
         started.close()
 

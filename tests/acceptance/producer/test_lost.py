@@ -191,7 +191,7 @@ def test_a_batch_with_a_chunk_among_the_dead_letters_ends_the_wait(
         assert submit.stderr is not None
         name = submit.stderr.readline().split("batch ")[1].split()[0]
         spoil_newest_chunk(redis)
-    _, err = submit.communicate(timeout=50)
+    _, err = submit.communicate(timeout=120)
     assert submit.returncode == CANNOT_FINISH, err
     assert "became a dead letter" in err
     assert "correct them and submit them again" in err

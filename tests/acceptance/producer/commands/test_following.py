@@ -237,6 +237,7 @@ def test_a_batch_whose_mark_is_lost_is_waited_for_only_a_while(
         assert done.exit_code == REFUSED
         assert done.stdout == "lost: unknown\n"
         redis.set(Keys().batch("late"), mark, ex=MARK_SECONDS)
+        monkeypatch.setattr(waiting, "UNKNOWN_PATIENCE", 60)
 
         def apply_late() -> None:
             redis.delete(Keys().batch("late"))

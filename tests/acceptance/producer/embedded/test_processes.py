@@ -41,6 +41,8 @@ name = sys.argv[1]
 def end(*_):
     other = {"first": "second", "second": "first"}[name]
     time.sleep(0.2)
+    while HOW in ("held", "thread") and not os.path.exists("may end"):
+        time.sleep(0.02)
     with open("order", "a") as order:
         order.write(name + "\\\\n")
     sys.exit()
@@ -115,12 +117,13 @@ def test_they_stop_in_reverse_order_when_the_program_ends(folder: Path) -> None:
     assert not is_locked(folder, PROCESSES_LOCK)
 
 
-@pytest.mark.parametrize("how", ["wait", "thread"])
+@pytest.mark.parametrize("how", ["held", "thread"])
 def test_they_stop_in_reverse_order_when_the_program_is_killed(folder: Path, how: str) -> None:
     with parent(folder, how) as process:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert is_locked(folder, PROCESSES_LOCK)  # While they stop, nothing else may start here.
+        (folder / "may end").touch()
         wait_for_the_end(folder)
     assert order(folder) == ["second", "first"]
     assert not is_locked(folder, PROCESSES_LOCK)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import psutil
 import pytest
 from redis import Redis
 
+from producer.contract.keys import Keys
 from support.front_load import frozen, stopped
 from support.http import serving
 from support.rosters import enter_roster
@@ -180,7 +182,7 @@ def test_health_names_no_address(lone_front: Any) -> None:
     answer = httpx.get(f"{url}/students/F1", timeout=20)
     assert (answer.status_code, answer.json()["code"]) == (503, "broker_unavailable")
     assert port not in answer.text
-    assert httpx.get(f"{url}/health/live").status_code == 200
+    assert httpx.get(f"{url}/health/live", timeout=30).status_code == 200
 
 
 def _readiness(url: str) -> httpx.Response:
@@ -263,15 +265,18 @@ def test_sigterm_ends_the_front_whatever_its_calls_wait_for(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     environment = deployment.environment | {"ENROLL_HTTP_GRACE": "1"}
-    with Redis.from_url(deployment.broker_url) as redis:
-        redis.set("enrollment:batch:endless", '{"state": "queued", "chunks": 1}', ex=60)
-    with serving(environment, tmp_path / "log") as (url, process):
+    request_id = uuid.uuid4().hex
+    with (
+        serving(environment, tmp_path / "log") as (url, process),
+        Redis.from_url(deployment.broker_url) as redis,
+    ):
+        redis.set(Keys().batch("endless"), '{"state": "queued", "chunks": 1}', ex=600)
         address = (httpx.URL(url).host, httpx.URL(url).port)
         answers: list[httpx.Response] = []
 
         def wait_for_a_result() -> None:
             body = {"student_id": "F1", "course_ids": ["FC1"]}
-            headers = {"Prefer": "wait=60"}
+            headers = {"Prefer": "wait=60", "Idempotency-Key": request_id}
             answers.append(
                 httpx.post(f"{url}/students/enroll", json=body, headers=headers, timeout=90)
             )
@@ -289,7 +294,7 @@ def test_sigterm_ends_the_front_whatever_its_calls_wait_for(
             silent.sendall(b"GET / HT")
             with stopped(deployment.process.pid):
                 waiting.start()
-                time.sleep(1)
+                wait_for(lambda: bool(redis.exists(Keys().request(request_id))))
                 watch = Stopwatch(process.pid)
                 process.terminate()
                 process.wait(60)
@@ -347,7 +352,7 @@ def test_idle_connections_do_not_use_up_the_open_files(broker_url: str, tmp_path
 
 def _is_live(port: int) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=30).status_code == 200
     return False
 
 
@@ -387,7 +392,7 @@ def test_an_upload_that_is_cut_off_publishes_nothing(lone_front: Any) -> None:
     time.sleep(0.5)
     with Redis.from_url(broker_url) as redis:
         assert redis.llen("batches") == 0
-    assert httpx.get(f"{url}/health/live").status_code == 200
+    assert httpx.get(f"{url}/health/live", timeout=30).status_code == 200
 
 
 def test_forty_uploads_in_pieces_are_all_accepted(deployment: Deployment, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from producer.client import EnrollmentClient
 from support.accessibility import findings_of
+from support.browser import PATIENCE
 from support.commands import write_lines
 from support.http import serving
 from support.page import card_of, choose, counts_of, send
@@ -42,7 +43,7 @@ def opened(browser: Any, deployment: Deployment, tmp_path: Path) -> Iterator[Ope
         def open_page(name: str, address: str) -> Any:
             context = browser.new_context(viewport={"width": 375, "height": 800})
             contexts.append(context)
-            context.set_default_timeout(20_000)
+            context.set_default_timeout(PATIENCE)
             page = context.new_page()
             page.goto(url)
             page.get_by_label("Access token").fill(name)

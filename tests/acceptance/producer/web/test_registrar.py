@@ -8,7 +8,7 @@ import pytest
 
 from producer.client import EnrollmentClient
 from support.accessibility import findings_of
-from support.browser import violations_of
+from support.browser import PATIENCE, violations_of
 from support.http import serving
 from support.registrar_files import MISTAKES, REPEATED_HEADER, write_files
 from support.workers import Deployment
@@ -23,7 +23,7 @@ class Registrar:
 
     def __init__(self, browser: Any, url: str) -> None:
         self._context = browser.new_context(viewport={"width": 1280, "height": 900})
-        self._context.set_default_timeout(20_000)
+        self._context.set_default_timeout(PATIENCE)
         self._url = url
         self.said: list[str] = []
         self.violations: list[str] = []

@@ -68,9 +68,9 @@ def test_a_limit_that_a_chunk_cannot_meet_is_named_and_the_remedy_works(
 def test_a_limit_in_the_url_is_named_with_where_it_is(
     new_database: Callable[[str], str],
 ) -> None:
-    url = f"{new_database('postgresql')}&options=-c%20statement_timeout%3D100"
+    url = f"{new_database('postgresql')}&options=-c%20statement_timeout%3D1000"
     ((state, found, remedy),) = plain_findings(url)
-    assert (state, "100 ms (source: client)" in found) == (State.WRONG, True)
+    assert (state, "1,000 ms (source: client)" in found) == (State.WRONG, True)
     assert "options in ENROLL_DATABASE_URL" in remedy
 
 

@@ -245,11 +245,11 @@ def test_a_slow_statement_is_interrupted_unless_its_migration_raises_the_limit(
 ) -> None:
     url = engine.url.render_as_string(hide_password=False)
     monkeypatch.setenv("ENROLL_DATABASE_URL", url)
-    project.attributes["limits"] = Limits(statement=0.2)
+    project.attributes["limits"] = Limits(statement=0.5)
     raised = "    op.execute(\"SET LOCAL statement_timeout = '1min'\")\n"
-    slow = '    op.execute("CREATE TABLE slow AS SELECT pg_sleep(0.4)::text")'
+    slow = '    op.execute("CREATE TABLE slow AS SELECT pg_sleep(0.6)::text")'
     _add_migration(project, "0014", raised + slow)
-    _add_migration(project, "0015", slow.replace("slow", "slower").replace("0.4", "60"))
+    _add_migration(project, "0015", slow.replace("slow", "slower").replace("0.6", "60"))
     with pytest.raises(
         SystemExit, match=r"timeout\) at: CREATE TABLE slower .* It was rolled back"
     ):

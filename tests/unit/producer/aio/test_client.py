@@ -187,13 +187,17 @@ async def test_lookups_whose_answers_are_too_large_together_are_answered_apart()
 
 @in_event_loop
 async def test_a_queued_request_is_known_without_a_worker() -> None:
-    async with FakeAsyncEnrollmentClient(timeout=0.1) as client:
+    broker = MemoryBroker()
+    async with (
+        FakeAsyncEnrollmentClient(broker=broker) as client,
+        FakeAsyncEnrollmentClient(broker=broker, timeout=0.1) as impatient,
+    ):
         await with_roster(client)
         with client.without_worker():
             await client.submit({**REQUEST, "request_id": "queued"})
             assert (await client.status("queued")).state == "queued"
             with pytest.raises(NoWorkerAnswered):
-                await client.statuses(["queued", "unknown"])
+                await impatient.statuses(["queued", "unknown"])
         states = [status.state for status in await client.statuses(["unknown", "queued"])]
         assert states == ["unknown", "done"]
 

@@ -194,7 +194,7 @@ def test_a_check_whose_caller_goes_away_ends_and_gives_its_turn_to_others(line: 
             asyncio.ensure_future(uploads.check(upload, Choices(), "greedy")) for upload, _ in files
         ]
         for _, file in files:
-            assert await asyncio.to_thread(file.has_begun.wait, 10)
+            assert await asyncio.to_thread(file.has_begun.wait, 60)
         small = Upload(io.BytesIO(PAIRS), None)
         assert (await uploads.check(small, Choices(), "honest")).readable
         for check in running:
@@ -216,7 +216,7 @@ def test_a_check_and_a_submission_share_their_turns(monkeypatch: pytest.MonkeyPa
         uploads = Uploads(FakeEnrollmentClient())
         upload, file = endless()
         check = asyncio.ensure_future(uploads.check(upload, Choices(), "sis"))
-        assert await asyncio.to_thread(file.has_begun.wait, 10)
+        assert await asyncio.to_thread(file.has_begun.wait, 60)
         pairs = Upload(io.BytesIO(PAIRS), None)
         options: dict[str, Any] = {"may_drop": True, "resume": False}
         sent = asyncio.ensure_future(uploads.submit(pairs, Choices(), "b", "sis", **options))

@@ -82,11 +82,14 @@ def test_nobody_is_asked_once_all_readers_have_gone() -> None:
         worker = ScriptedWorker("running")
         together = followed(worker, Stopping())
         reading = asyncio.create_task(read(together.events(status("queued"))))
-        await asyncio.sleep(0.1)
-        reading.cancel()
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(30):
+            while not worker.asked:
+                await asyncio.sleep(0.01)
+            reading.cancel()
+            while together._feeds:  # noqa: SLF001
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # A look-up that was under way ends.
         asked = worker.asked
-        assert asked
         await asyncio.sleep(0.1)
         assert worker.asked == asked
         assert not together._feeds  # noqa: SLF001

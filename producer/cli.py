@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import Any
@@ -157,7 +158,9 @@ def _escaping_errors() -> Iterator[None]:
         raise click.UsageError(printable(error.format_message()), error.ctx) from error
 
 
+@cache
 def _operator_commands() -> dict[str, EntryPoint]:
+    """Return the operator's commands by name; to look for them reads a file of every package."""
     return {entry.name: entry for entry in sorted(entry_points(group="enroll.commands"))}
 
 
@@ -177,8 +180,10 @@ def enroll(**_connection: Any) -> None:
     # longer than reading. The command's module is loaded by now, so its objects are skipped too.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+    gc.enable()
 
 
 def main() -> None:
     """Run the command line."""
+    gc.disable()  # The imports of a command create no cycles; `enroll` enables it again.
     enroll(prog_name="enroll")

@@ -12,6 +12,7 @@ pytest_plugins = [
     "support.source_files",
     "support.environment",
     "support.groups",
+    "support.compiled",
     "support.timeouts",
 ]
 

@@ -11,8 +11,9 @@ import pytest
 
 import producer
 import worker
-from support.commands import clean_environment
+from support.commands import clean_environment, run_python
 from support.paths import ROOT
+from support.workers import worker_environment
 
 MODULES = [module.name for module in pkgutil.walk_packages(worker.__path__, "worker.")]
 
@@ -24,6 +25,8 @@ import importlib, sys
 importlib.import_module({module!r})
 print(*{{name.partition(".")[0] for name in sys.modules}})
 """
+
+COLLECTIONS = "sum(generation['collections'] for generation in gc.get_stats())"
 
 NAMES = "print(*{name.partition('.')[0] for name in sys.modules})"
 
@@ -121,6 +124,18 @@ def test_worker_celery_names_the_missing_variable() -> None:
     assert done.returncode == 1
     assert "ENROLL_DATABASE_URL: is not set" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_app_of_a_worker_is_loaded_without_looking_for_garbage() -> None:
+    code = f"import gc; before = {COLLECTIONS}; import worker.celery; print({COLLECTIONS} - before)"
+    done = run_python(
+        "-c", f"{code}; print(gc.isenabled(), gc.get_count()[0])",
+        env=worker_environment("redis://localhost:1/0", "sqlite://"), cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    collections, is_enabled, objects = done.stdout.split()
+    assert (collections, is_enabled) == ("0", "True")
+    assert int(objects) < 1_000  # Those of the app are no longer looked at.
 
 
 def imports(path: Path) -> set[str]:

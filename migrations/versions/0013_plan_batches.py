@@ -116,14 +116,6 @@ def _create_plans() -> None:
     op.create_index("ix_plans_state", "plans", ["state"])
     op.create_index("ix_plans_moment", "plans", ["moment"])
     op.create_index("ix_plans_due_at", "plans", ["due_at"])
-    unfinished = sa.text("due_at IS NOT NULL")
-    op.create_index(
-        "ix_plans_submitter_due_at",
-        "plans",
-        ["submitter", "due_at"],
-        postgresql_where=unfinished,
-        sqlite_where=unfinished,
-    )
 
 
 def _create_members() -> None:

@@ -70,7 +70,7 @@ def plan_chunks(
                 plan,
                 conclude,
                 on_chunk=holder.renew,
-                before_report=stop_beating,
+                before_conclusion=stop_beating,
                 clock=clock,
             )
     except PlanRefused as error:

@@ -24,7 +24,7 @@ from worker.batches.repository import sum_chunks
 from worker.batches.status import books_of, refusal_groups
 from worker.data_sets.repository import begin_sweep
 from worker.database.clock import database_time
-from worker.database.engine import Database
+from worker.database.engine import Database, nothing
 from worker.database.errors import is_outage, sentence_of
 from worker.database.planning import PlanRefused
 from worker.database.refusal import Refusal
@@ -91,13 +91,13 @@ def make_plan(
     conclude: Conclude,
     *,
     on_chunk: Callable[[], None],
-    before_report: Callable[[], None] = lambda: None,
+    before_conclusion: Callable[[], None] = nothing,
     clock: Clock = own_clock,
 ) -> MadePlan:
     """Make a plan and store its report; return what was made.
 
-    `on_chunk` is called after each chunk and each page of the report, and `before_report` once
-    before the report is stored; what they raise ends the work.
+    `on_chunk` is called after each chunk and each page of the report, and `before_conclusion` once
+    before `conclude`; what they raise ends the work.
     Nothing is stored then, or what is stored is removed by the next attempt. Raises PlanRefused if
     the plan cannot be made, because of a conflict or a chunk that fails; DBAPIError if the
     database is unavailable; TablesRewritten if it may succeed at once.
@@ -123,8 +123,7 @@ def make_plan(
         digest = report.digest(shown, rehearsal.at)
         check_not_rewritten(connection)
         made = MadePlan(batches, absence, rehearsal.at, digest)
-        before_report()
-        store_report(database, report, lambda writing: conclude(writing, made))
+        store_report(database, report, lambda writing: conclude(writing, made), before_conclusion)
     return made
 
 

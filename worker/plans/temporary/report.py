@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from worker.database.engine import Database
+from worker.database.engine import Database, nothing
 from worker.models import Pair
 from worker.plans.temporary.repository import (
     PAGE_ROWS,
@@ -97,16 +97,21 @@ def _canonical(value: Any) -> bytes:
 
 
 def store_report(
-    database: Database, report: Report, conclude: Callable[[Connection], None]
+    database: Database,
+    report: Report,
+    conclude: Callable[[Connection], None],
+    before_conclusion: Callable[[], None] = nothing,
 ) -> None:
     """Store a report; `conclude` changes the state of its plan in the last transaction.
 
-    Raises PlanOvertaken, DBAPIError, and what `conclude` raises.
+    `before_conclusion` is called once nothing else is left to do. Raises PlanOvertaken,
+    DBAPIError, and what `conclude` raises.
     """
     if database.engine.dialect.name == "postgresql":
         with database.writing() as connection:
             report.store(lambda write: write(connection))
             report.check(connection)
+            before_conclusion()
             conclude(connection)
         return
 
@@ -115,6 +120,7 @@ def store_report(
             page(connection)
 
     report.store(write)
+    before_conclusion()
     with database.writing() as connection:
         report.check(connection)
         conclude(connection)

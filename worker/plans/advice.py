@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState, Reason
 from producer.contract.printable import shell_word
 from worker.batches.members.arrival import advice_on_missing
 from worker.plans.poison import way_out
+from worker.plans.requests import request_of
 from worker.plans.times import MANY_ATTEMPTS
 
 _LOST = (
@@ -32,7 +32,7 @@ def advice_on(
             ).strip()
         case PlanState.STAGED:
             if plan.attempts > MANY_ATTEMPTS and plan.detail is None:
-                request = PlanRequest.model_validate(plan.request, extra="ignore")
+                request = request_of(plan)
                 return _LOST.format(plan.attempts, shell_word(plan.id), way_out(request))
             waits = plan.detail and f"The plan could not be made yet: {plan.detail}"
             return advice_on_missing(members, now) or waits

@@ -22,6 +22,7 @@ from worker.plans.deaths import Deaths
 from worker.plans.heartbeat import beating
 from worker.plans.holder import Holder
 from worker.plans.repository import LeaseLost, find_ongoing_snapshot
+from worker.plans.requests import request_of
 from worker.plans.snapshot_rules import problem_of_age, problem_of_data_set
 from worker.plans.temporary.making import MadePlan, PlanInput, StagedBatch, make_plan
 from worker.plans.temporary.report import PlanOvertaken
@@ -44,7 +45,7 @@ def plan_chunks(
     It waits while another snapshot of its data set is being applied. A plan that cannot be made is
     discarded, with the reason. Raises LeaseLost, DBAPIError.
     """
-    request = PlanRequest.model_validate(holder.plan.request, extra="ignore")
+    request = request_of(holder.plan)
     name = holder.plan.data_set_name
     with database.reading() as connection:
         data_set = None if name is None else find_data_set(connection, name)

@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import Decision, PlanState
 from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database, transaction
@@ -17,6 +16,7 @@ from worker.plans.repository import (
     time_now,
     update_plan,
 )
+from worker.plans.requests import request_of
 from worker.plans.snapshot_rules import problem_of_age
 
 DISCARDED = "It was discarded by a decision."
@@ -106,7 +106,7 @@ def _require_held(plan: Any, digest: str | None) -> None:
 
 def _require_newest(connection: Connection, plan: Any) -> None:
     """Check that no newer snapshot of the data set was applied. Raises DecisionRefused."""
-    if not PlanRequest.model_validate(plan.request).snapshot or plan.data_set_name is None:
+    if not request_of(plan).snapshot or plan.data_set_name is None:
         return
     data_set = find_data_set(connection, plan.data_set_name)
     swept_at: datetime | None = data_set and data_set.swept_at

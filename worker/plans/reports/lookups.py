@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 
 from producer.contract.batches import AppliedChunks, BatchState, BatchStatus
-from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import (
     AbsentRows,
     CourseDrops,
@@ -25,6 +24,7 @@ from worker.moments import Clock, own_clock
 from worker.plans.advice import advice_on
 from worker.plans.reports.repository import find_drops
 from worker.plans.repository import find_members, find_plan, staged_fingerprints, time_now
+from worker.plans.requests import request_of
 
 _BEFORE_FIRST_CHUNK = frozenset({BatchState.QUEUED, BatchState.STAGED, BatchState.STALLED})
 _QUEUED = (
@@ -65,7 +65,7 @@ def before_first_chunk(unknown: PlanStatus, batch: BatchStatus) -> PlanStatus:
 
 
 def _status(plan: Any, members: list[Any], now: datetime) -> PlanStatus:
-    request = PlanRequest.model_validate(plan.request, extra="ignore")
+    request = request_of(plan)
     report, applied = plan.report or {}, plan.applied or {}
     reasons = tuple(Reason.model_validate(each) for each in report.get("reasons", ()))
     shown = report.get("batches") or [

@@ -4,11 +4,13 @@ import json
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select, update
 
 from producer.contract.batches import AppliedChunks, BatchState
 from producer.contract.chunks import fingerprint_of
 from producer.contract.findings import State
 from producer.contract.plan_requests import PlanPurpose
+from producer.contract.plans import PlanState
 from producer.schemas import Kind
 from support.chunks import apply_chunk, chunk, pairs, status
 from support.operator import ask
@@ -19,7 +21,8 @@ from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
 from worker.models import LetterForm, LetterReason
 from worker.monitoring.plan_checks import check_waiting_plans
-from worker.plans.reports.lookups import with_stored_chunks
+from worker.plan_models import PlanRow
+from worker.plans.reports.lookups import plan_status, with_stored_chunks
 
 pytestmark = pytest.mark.usefixtures("roster")
 
@@ -123,3 +126,15 @@ def test_doctor_names_what_waits_and_what_it_holds_back(database: Database) -> N
     assert "1 held" in found.found
     assert "no history after 2026-08-31 00:00:00 UTC, because of the plan b" in found.found
     assert "enroll approve" in str(found.remedy)
+
+
+def test_a_plan_that_another_version_has_accepted_is_still_shown_and_applied(
+    database: Database,
+) -> None:
+    stage(database, chunks_of(request(), [pairs("A", "M1")])[0])
+    with database.writing() as connection:
+        accepted = connection.scalars(select(PlanRow.request)).one()
+        accepted = {**accepted, "hold": "2%", "unknown": "field"}
+        connection.execute(update(PlanRow).values(request=accepted))
+    assert plan_status(database, "b").state is PlanState.STAGED
+    assert advance(database).state is PlanState.DONE

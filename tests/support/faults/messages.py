@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+
+from redis.exceptions import RedisError
 
 from support.commands import run_python
 from support.faults.kinds import Scene, blow, state
@@ -21,9 +24,11 @@ def deliver_again(scene: Scene) -> None:
     with stopped_workers(scene):
         time.sleep(WORK_COMES)
         for queue in ("enrollments", "batches"):
-            waiting = redis.lindex(queue, -1)
-            if waiting is not None:
-                redis.rpush(queue, *[waiting] * scene.chance.randrange(1, 5))
+            # This may strike during another fault: a full or busy Redis takes no message.
+            with suppress(RedisError):
+                waiting = redis.lindex(queue, -1)
+                if waiting is not None:
+                    redis.rpush(queue, *[waiting] * scene.chance.randrange(1, 5))
 
 
 @blow()

@@ -51,7 +51,10 @@ def _cells(drop: PlannedDrop) -> tuple[str, ...]:
 
 
 def write_csv(file: BinaryIO, drops: Iterable[PlannedDrop]) -> int:
-    """Write the file; return the number of drops. Raises OSError."""
+    """Write the file; return the number of drops. Raises OSError, and what `drops` raises.
+
+    Nothing is written if that fails before the first page.
+    """
     count = 0
 
     def counted() -> Iterator[PlannedDrop]:
@@ -60,5 +63,8 @@ def write_csv(file: BinaryIO, drops: Iterable[PlannedDrop]) -> int:
             count += 1
             yield drop
 
-    file.writelines(csv_pages(counted()))
+    pages = csv_pages(counted())
+    first = next(pages)  # The file may be one that is created, or emptied, when it is first used.
+    file.write(first)
+    file.writelines(pages)
     return count

@@ -12,8 +12,10 @@ import pytest
 from redis import Redis
 
 from producer.client import EnrollmentClient
+from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
 from producer.contract.routing import Queue
 from producer.fields import MAX_CHUNK_RECORDS
+from producer.schemas import Kind
 from support.commands import GOOD, HELD, REFUSED, UNREACHABLE, USAGE, run_enroll, write_lines
 from support.waiting import wait_for
 from support.workers import Deployment
@@ -208,3 +210,15 @@ def test_the_wait_for_a_plan_can_be_bounded(desk: Desk) -> None:
     assert "planned" in desk.run("wait", plan_id).stdout
     wrong = desk.run("submit", "--wait-timeout", "5", file, expect=USAGE)
     assert "--wait-timeout is for the wait for a plan" in wrong.stderr
+
+
+def test_no_file_is_written_as_long_as_the_drops_are_not_known(desk: Desk, tmp_path: Path) -> None:
+    """An empty file would look like that of a plan that drops nothing."""
+    first, last, drops = f"{desk.own}-1", f"{desk.own}-2", tmp_path / "drops.csv"
+    members = tuple(PlanMember(batch_id=own, kind=Kind.ENROLLMENTS) for own in (first, last))
+    plan = PlanRequest(id=last, members=members, purpose=PlanPurpose.REPORT)
+    desk.client.submit_batch("enrollments", [], batch_id=first, plan=plan)
+    wait_for(lambda: desk.client.plan(last).state == "staged")
+    refused = desk.run("plan", last, "--csv", drops, expect=REFUSED)
+    assert f"The report of the plan {last} is not made yet" in refused.stderr
+    assert not drops.exists()

@@ -22,8 +22,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     # So does `nohup` with the end of a terminal. A handler is not inherited: this process goes on.
     signal.signal(signal.SIGHUP, lambda *_: None)
 
-# A loaded machine may take long for one example; `timeout` bounds each test.
-settings.register_profile("tests", deadline=None)
+# A loaded machine may take long for one example; `timeout` bounds each test. An example that failed
+# once must not be lost: what is printed with it finds it again, on any machine.
+settings.register_profile("tests", deadline=None, print_blob=True)
 settings.load_profile("tests")
 
 

@@ -80,9 +80,11 @@ def refuse_in_blocks(
             else:
                 yield entry
         elif isinstance(entry, RowBlock):
+            # Other rows of the same lines, or of later ones, are still looked at.
+            has_no_name = is_clear
             if telling is not None:
-                is_clear = not any(map(is_name, entry.different_cells(telling)))
-            if is_clear and not others.header:
+                has_no_name = not any(map(is_name, entry.different_cells(telling)))
+            if has_no_name and not others.header:
                 yield entry
                 continue
             for row in entry.rows():

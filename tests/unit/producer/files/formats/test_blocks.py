@@ -15,6 +15,7 @@ from producer.publishing.chunking import CELL_END, SourceRecord
 from support.packages import encoded
 
 ONEROSTER = "sourcedId,status,dateLastModified,classSourcedId,userSourcedId,role,beginDate,endDate"
+SWAPPED = "sourcedId,status,dateLastModified,userSourcedId,classSourcedId,role,beginDate,endDate"
 CANVAS = "course_id,section_id,user_id,role,status"
 CLEVER = "School_id,Section_id,Student_id"
 
@@ -73,6 +74,22 @@ def test_a_file_is_read_the_same_in_blocks_and_row_by_row(
     monkeypatch.setattr(rows, "BLOCK_BYTES", block)
     monkeypatch.setattr(window, "WINDOW", size)
     assert _read([header, *lines]) == _read([header, *map(_quoted, lines)])
+
+
+@pytest.mark.parametrize("header", [ONEROSTER, SWAPPED])
+@pytest.mark.parametrize(
+    "between", ["", "E,active", '"E",active,,C1,U2,student,,', "E,active,,,U2,student,,"]
+)
+def test_a_second_header_below_a_block_is_noticed_however_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, between: str, header: str
+) -> None:
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 40)
+    lines = [*[f"E,active,,C{number},U1,student,," for number in range(3)], between, header]
+    read = _read([ONEROSTER, *lines, "E,active,,C9,U1,student,,"])
+    messages = [shown.message for shown in read[0] if isinstance(shown, RefusedLine)]
+    assert any("header" in message for message in messages)
+    is_below = header != ONEROSTER
+    assert any("stands below another header" in message for message in messages) is is_below
 
 
 def test_pairs_are_grouped_the_same_in_windows_of_many_lines() -> None:

@@ -80,9 +80,10 @@ def refuse_in_blocks(
             else:
                 yield entry
         elif isinstance(entry, RowBlock):
-            if telling is not None:
-                is_clear = not any(map(is_name, entry.different_cells(telling)))
-            if is_clear and not others.header:
+            is_plain = is_clear
+            if telling is not None:  # The next rows may come one by one, and are looked at then.
+                is_plain = not any(map(is_name, entry.different_cells(telling)))
+            if is_plain and not others.header:
                 yield entry
                 continue
             for row in entry.rows():

@@ -17,7 +17,7 @@ from support.workers import worker_environment
 
 MODULES = [module.name for module in pkgutil.walk_packages(worker.__path__, "worker.")]
 
-PARTS = 4
+PARTS = 2
 """Into so many tests the modules are divided, which run side by side."""
 
 LOADED = """
@@ -45,19 +45,50 @@ import gc, importlib, os, traceback
 
 gc.disable()  # Looking for garbage takes a quarter as long as the imports, which create none.
 # The libraries are loaded once; each module of ours is then imported alone, in a fork.
-for library in ("alembic.config", "celery.app.base", "celery.backends.redis", "click",
-                "kombu.transport.redis", "prometheus_client", "psycopg", "pydantic_settings",
-                "redis", "sqlalchemy.orm", "structlog", "tenacity"):
+for library in ("alembic.config", "celery.app.base", "celery.apps.worker", "celery.backends.redis",
+                "celery.concurrency.asynpool", "click", "kombu.transport.redis",
+                "prometheus_client.multiprocess", "psycopg", "pydantic_settings", "redis",
+                "sqlalchemy.dialects.sqlite", "sqlalchemy.orm", "structlog", "tenacity"):
     importlib.import_module(library)
 assert not {name.partition(".")[0] for name in sys.modules} & {"worker", "producer"}
-for module in sys.argv[1:]:
+
+def in_fork(work):
     if not (child := os.fork()):
-        try:
-            importlib.import_module(module)
-        except BaseException:
-            print(module, traceback.format_exc(), flush=True)
+        work()
         os._exit(0)
     os.waitpid(child, 0)
+
+def report_import(module):
+    try:
+        importlib.import_module(module)
+    except BaseException:
+        print(module, traceback.format_exc(), flush=True)
+
+# What most modules import takes half of the time, and is then loaded once, too. Each module of the
+# worker that this loads is imported alone before; the producer imports no module of the worker.
+def load_shared():
+    for module in ("producer.schemas", "producer.contract.chunks", "worker.models",
+                   "worker.database.sets"):
+        importlib.import_module(module)
+
+def write_loaded():
+    load_shared()
+    loaded = [name for name in sys.modules if name.partition(".")[0] == "worker"]
+    os.write(writer, " ".join(loaded).encode())
+
+reader, writer = os.pipe()
+in_fork(write_loaded)
+os.close(writer)
+with open(reader) as names:
+    shared = names.read().split()
+assert "worker.models" in shared
+for module in sys.argv[1:]:
+    if module in shared:
+        in_fork(lambda: report_import(module))
+load_shared()
+for module in sys.argv[1:]:
+    if module not in shared:
+        in_fork(lambda: report_import(module))
 print("all", len(sys.argv) - 1)
 """
 

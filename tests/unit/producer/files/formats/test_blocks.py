@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from producer.contract.chunks import RefusedLine
 from producer.files import rows
+from producer.files.cells import REPEATS_HEADER
 from producer.files.formats import window
 from producer.files.reader import open_stream
 from producer.publishing.chunking import CELL_END, SourceRecord
@@ -90,6 +91,18 @@ def test_a_second_header_below_a_block_is_noticed_however_it_is_read(
     assert any("header" in message for message in messages)
     is_below = header != ONEROSTER
     assert any("stands below another header" in message for message in messages) is is_below
+
+
+def test_a_header_among_single_rows_after_a_block_of_rows_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 40)
+    # The blank line lets the last lines be read one by one.
+    lines = [CANVAS, *["C1,S1,U1,student,active"] * 4, "", CANVAS]
+    shown, notices, *_ = _read(lines)
+    (refused,) = [entry for entry in shown if isinstance(entry, RefusedLine)]
+    assert (refused.line, refused.message) == (7, REPEATS_HEADER)
+    assert notices == []
 
 
 def test_pairs_are_grouped_the_same_in_windows_of_many_lines() -> None:

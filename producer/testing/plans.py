@@ -252,8 +252,8 @@ class Plans:
             kept = "passed_on" if pair in found.passed_on else "kept_newer"
             plan.outcomes[pair] = "dropped" if pair in drops else kept
         world.data_sets.forget_notes_of(data_set, moment, named.pairs)
-        applied = Snapshot(data_set, moment, frozenset(adopted), frozenset(found.passed_on))
-        world.data_sets.snapshots[plan.request.id] = applied
+        snapshot = Snapshot(data_set, moment, frozenset(adopted), frozenset(found.passed_on))
+        world.data_sets.snapshots[plan.request.id] = snapshot
         return found.rows
 
     # --- what is asked and decided --------------------------------------------------------------

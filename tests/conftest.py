@@ -1,6 +1,7 @@
 """Load the fixtures from `support.fixtures`; the modules beside it build what they need."""
 
 import gc
+import os
 import signal
 
 import pytest
@@ -23,8 +24,11 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 # A loaded machine may take long for one example; `timeout` bounds each test. An example that failed
-# once must not be lost: what is printed with it finds it again, on any machine.
-settings.register_profile("tests", deadline=None, print_blob=True)
+# once must not be lost: what is printed with it finds it again, on any machine. Each run has other
+# examples, unless a failure must be due to what was changed since the run before.
+settings.register_profile(
+    "tests", deadline=None, print_blob=True, derandomize="SAME_EXAMPLES" in os.environ
+)
 settings.load_profile("tests")
 
 

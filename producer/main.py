@@ -159,8 +159,9 @@ def _add_plans(
 ) -> None:
     """Add the routes about plans and undos."""
     add("/plans/{plan_id}", get_plan, **read_own)
-    add("/plans/{plan_id}/drops", get_drops, response_model=PlannedDrops, **read)
-    decisions: dict[str, Any] = {"dependencies": deciding, "responses": problems(409)}
+    drops = {**read, "responses": problems(404, 409)}
+    add("/plans/{plan_id}/drops", get_drops, response_model=PlannedDrops, **drops)
+    decisions: dict[str, Any] = {"dependencies": deciding, "responses": problems(404, 409)}
     add("/plans/{plan_id}/decision", decide, methods=["POST"], **decisions)
     report = {200: {"model": BatchUndo, "description": "What the undo would change"}}
     undos: dict[str, Any] = {"dependencies": deciding, "responses": problems(404, 409) | report}

@@ -1,6 +1,7 @@
 """What the import contracts cannot say, read from the source: who may build SQL, and sizes."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 import producer
 import worker
+from support.paths import ROOT as CHECKOUT
 
 ROOT = Path(worker.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
@@ -143,3 +145,11 @@ def test_modules_and_functions_are_short(path: Path) -> None:
     assert len(source.splitlines()) <= MODULE_LINES
     lines = {f.name: (f.end_lineno or 0) - f.lineno + 1 for f in functions(source)}
     assert {name: n for name, n in lines.items() if n > FUNCTION_LINES} == {}
+
+
+def test_the_wheel_has_every_package() -> None:
+    pyproject = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    folders = {path.parent.relative_to(CHECKOUT) for path in SOURCES}
+    listed = set(pyproject["tool"]["setuptools"]["packages"])
+    elsewhere = {"worker.migrations", "worker.migrations.versions"}
+    assert listed - elsewhere == {".".join(folder.parts) for folder in folders}

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
@@ -139,10 +139,13 @@ def _set_in_each_session(engine: Engine) -> None:
     def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
         # This comes before SQLAlchemy's own questions to the server, and outside a transaction,
         # because a limit that the role has may be too short for them.
-        connection = dialect.connect(*arguments, **options)
-        connection.autocommit = True
-        connection.execute(_set_all(connection, is_local=False))
-        connection.autocommit = False
+        with ExitStack() as stack:
+            connection = dialect.connect(*arguments, **options)
+            stack.callback(connection.close)
+            connection.autocommit = True
+            connection.execute(_set_all(connection, is_local=False))
+            connection.autocommit = False
+            stack.pop_all()
         return connection
 
 

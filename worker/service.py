@@ -83,7 +83,7 @@ def add_enrollments(
     """
 
     def decide(connection: Connection) -> Decisions:
-        early = _lock(connection, requests, overlap)
+        early = _lock(connection, requests, overlap, begins=connection is not database)
         reading = read_clock(clock)
         now, settled = reading.now, settle(requests, reading)
         stored = load_for_requests(connection, settled, early)
@@ -107,11 +107,14 @@ def add_enrollments(
 
 
 def _lock(
-    connection: Connection, requests: Sequence[IncomingRequest], overlap: Overlap
+    connection: Connection, requests: Sequence[IncomingRequest], overlap: Overlap, *, begins: bool
 ) -> Documents | None:
-    """Take the lock on enrollments; return what was looked up with it, if anything was."""
+    """Take the lock on enrollments; return what was looked up with it, if anything was.
+
+    `begins` says whether the transaction begins with it: then a look-up can be sent along.
+    """
     exclusive = any(map(may_drop, requests))
-    lookup = None if exclusive else early_lookup(connection, requests)
+    lookup = early_lookup(connection, requests) if begins and not exclusive else None
     query = None if lookup is None else lookup.query
     row = lock_enrollments(
         connection, exclusive=exclusive, meanwhile=overlap.while_locking, query=query

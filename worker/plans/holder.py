@@ -132,7 +132,7 @@ def take_next(
 ) -> Holder | None:
     """Take a plan that is due, of the submitter whose turn it is; None if none is due.
 
-    `decided_first` takes a plan that is to be applied if one is due, whoever submitted it; this is
+    `decided_first` takes a plan of any submitter that is to be applied if one is due; this is
     no turn. As long as none is due, this only reads. Raises DBAPIError.
     """
     turns = turns or Turns()

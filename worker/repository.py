@@ -255,8 +255,8 @@ def find_missing(connection: Connection, rows: Sequence[AnyRow]) -> list[Pair]:
     """Return the pairs that have no row: few or none if the chunk was delivered before."""
     dialect = connection.dialect.name
     pairs = [row[:2] for row in rows]
-    if may_share_students(pairs):
-        known = find_pairs_of(connection, pairs)
+    if (students := shared_students(pairs)) is not None:
+        known = find_pairs_of(connection, students)
         return [pair for pair in pairs if pair not in known]
     missing = connection.execute(
         _select_missing(dialect), row_parameters(dialect, _PAIR_KEY, pairs)
@@ -264,26 +264,27 @@ def find_missing(connection: Connection, rows: Sequence[AnyRow]) -> list[Pair]:
     return [(student, course) for student, course in missing.all()]
 
 
-def may_share_students(pairs: Collection[Pair]) -> bool:
-    """Return whether pairs name few enough students that all rows of these are read faster."""
-    return len(pairs) >= MIN_COURSES * len({student for student, _ in pairs})
+def shared_students(pairs: Collection[Pair]) -> set[int] | None:
+    """Return the students that pairs name if all rows of these are read faster than each pair's."""
+    students = {student for student, _ in pairs}
+    return students if len(pairs) >= MIN_COURSES * len(students) else None
 
 
 def find_pairs_of(
-    connection: Connection, pairs: Iterable[Pair], data_set: int | None = None
+    connection: Connection, students: Collection[int], data_set: int | None = None
 ) -> set[Pair]:
-    """Return all pairs with rows of the students that are named, perhaps only of a data set.
+    """Return the pairs with rows of some students, perhaps only those that a data set owns.
 
-    The rows of a student lie beside each other in the index: to look up each pair that thousands of
-    students name takes several times as long.
+    The rows of a student lie beside each other in the index: to look up each of a student's pairs
+    takes several times as long.
     """
     dialect = connection.dialect.name
-    parameters: dict[str, Any] = list_parameter(dialect, {student for student, _ in pairs})
+    parameters: dict[str, Any] = list_parameter(dialect, students)
     if data_set is not None:
         parameters["owner"] = data_set
     statement = _select_pairs_of(dialect, of_data_set=data_set is not None)
-    students, courses = connection.execute(statement, parameters).one()
-    return set(zip(students or (), courses or (), strict=True))
+    keys, courses = connection.execute(statement, parameters).one()
+    return set(zip(keys or (), courses or (), strict=True))
 
 
 @cache

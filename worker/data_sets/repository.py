@@ -34,7 +34,7 @@ from worker.database.sets import (
 )
 from worker.models import Batch, Instant, Pair, StudentCourse
 from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow
-from worker.repository import find_pairs_of, may_share_students
+from worker.repository import find_pairs_of, shared_students
 
 MAX_DATA_SETS: Final = 2**15 - 1
 """The most data sets that a database can have: their keys are small integers."""
@@ -222,8 +222,8 @@ def find_new_and_foreign(
     connection: Connection, pairs: Collection[Pair], data_set: int
 ) -> tuple[set[Pair], dict[Pair, int | None]]:
     """Return the pairs without an enrollment, and what `find_foreign` returns."""
-    if may_share_students(pairs):
-        pairs = set(pairs).difference(find_pairs_of(connection, pairs, data_set))
+    if (students := shared_students(pairs)) is not None:
+        pairs = set(pairs).difference(find_pairs_of(connection, students, data_set))
         if not pairs:
             return set(), {}
     dialect = connection.dialect.name

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain, compress, pairwise, repeat
-from operator import eq, itemgetter, not_
+from operator import itemgetter, not_
 
 from worker.enrollment.values import CleanRequest
 from worker.models import Pair, PlacedPair
@@ -40,9 +40,15 @@ class CleanRequests:
         return sorted(zip(students, self.courses, places, strict=True))
 
     @cached_property
-    def pairs(self) -> list[Pair]:
-        """Return the pairs of all requests, in the order of their keys."""
-        return list(map(itemgetter(0, 1), self.rows))
+    def listed_pairs(self) -> list[Pair]:
+        """Return the pairs of all requests, in the order in which these name them."""
+        students = chain.from_iterable(map(repeat, self.students, self.counts))
+        return list(zip(students, self.courses, strict=True))
+
+    @cached_property
+    def pairs(self) -> set[Pair]:
+        """Return the pairs of all requests."""
+        return set(self.listed_pairs)
 
     @cached_property
     def by_student(self) -> list[CleanRequest]:
@@ -54,10 +60,7 @@ class CleanRequests:
 
     def among(self, pairs: Collection[Pair]) -> "CleanRequests":
         """Return what the requests name of these pairs; a request may have no courses then."""
-        all_pairs = zip(
-            chain.from_iterable(map(repeat, self.students, self.counts)), self.courses, strict=True
-        )
-        is_named = [pair in pairs for pair in all_pairs]
+        is_named = [pair in pairs for pair in self.listed_pairs]
         ends = accumulate(self.counts, initial=0)
         counts = [sum(is_named[start:end]) for start, end in pairwise(ends)]
         courses = list(compress(self.courses, is_named))
@@ -86,7 +89,4 @@ class CleanRequests:
 
     def name_a_row_twice(self) -> bool:
         """Return whether two of the requests ask for the same row."""
-        rows = self.rows
-        students = list(map(itemgetter(0), rows))
-        same_student = map(eq, students, students[1:])
-        return any(rows[i][1] == rows[i + 1][1] for i in compress(range(len(rows)), same_student))
+        return len(self.pairs) < len(self.courses)

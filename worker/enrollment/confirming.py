@@ -89,7 +89,7 @@ def find_confirming(
 def _changing(connection: Connection, requests: CleanRequests, data_set: int | None) -> set[Pair]:
     """Return the pairs that are not enrolled, or that the data set of the chunk does not own."""
     if data_set is None:
-        return set(find_missing(connection, requests.pairs))
+        return set(find_missing(connection, requests.listed_pairs))
     new, foreign = find_new_and_foreign(connection, requests.pairs, data_set)
     return new.union(foreign)
 

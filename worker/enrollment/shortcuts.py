@@ -227,7 +227,7 @@ def _enroll(
     """Enroll the pairs of clean requests; return those that were enrolled already."""
     if owner is None:
         return _add(connection, chunk, requests, moment, None, derives=derives)
-    if not are_some_enrolled(connection, requests.pairs):
+    if not are_some_enrolled(connection, requests.listed_pairs):
         known = unchanged = _add(connection, chunk, requests, moment, owner, derives=derives)
         foreign: dict[Pair, int | None] = {}
     else:
@@ -237,7 +237,7 @@ def _enroll(
         if new:  # Another transaction may have been faster.
             part = requests.among(new)
             known = _add(connection, chunk, part, moment, owner, derives=derives)
-        unchanged = set(requests.pairs).difference(new) | known
+        unchanged = requests.pairs.difference(new) | known
     if known or foreign:
         foreign |= find_foreign(connection, known, owner.data_set)
         note_foreign(connection, owner, foreign, dict.fromkeys(foreign, moment))
@@ -264,7 +264,7 @@ def _add(
     else:
         owners = NO_OWNERS if data_set is None else dict.fromkeys(requests.pairs, data_set)
         added = insert_enrollments(connection, dict.fromkeys(requests.pairs, moment), owners)
-    return set(requests.pairs).difference(added)
+    return requests.pairs.difference(added)
 
 
 def _divide(
@@ -368,7 +368,7 @@ def _drop(
     if clean.drops is not None:
         missing = end_at_once(connection, clean.drops)
     else:
-        missing = set(clean.requests.pairs) - end_enrollments(
+        missing = clean.requests.pairs - end_enrollments(
             connection, _drops(chunk, clean, moment)
         )
     if missing:

@@ -94,11 +94,11 @@ def create_tables(connection: Connection) -> None:
 
 def add_named(connection: Connection, pairs: Collection[Pair], doubts: Mapping[Doubt, int]) -> None:
     """Add what a chunk names."""
-    named = sorted(pairs)
+    named = list(pairs)
     if connection.dialect.name == "postgresql" and len(named) >= COPY_ROWS:
         copy.copy_pairs(connection, _NAMED.name, tuple(_PAIR), named)
     else:
-        _add(connection, _NAMED, _PAIR, named)
+        _add(connection, _NAMED, _PAIR, sorted(named))
     _add(connection, _DOUBTS, _DOUBT, [(*doubt, lines) for doubt, lines in doubts.items()])
 
 

@@ -77,7 +77,7 @@ class Filling:
         found = None if self._may_drop else find_confirming(connection, chunk, times, owner, ahead)
         if found is not None:
             others = list(found.result.rest)
-            self._confirmed = Confirmed(found.requests.pairs, others)
+            self._confirmed = Confirmed(found.requests.listed_pairs, others)
             self._copy(chunk, names_in(Kind.ENROLLMENTS, chunk, others))
             return found.result
         self._confirmed = _NOTHING

@@ -14,7 +14,7 @@ from producer.commands.counts import applied_counts
 from producer.commands.terminal import one_line
 from producer.contract.batches import FIRST_LINES, BatchState, BatchStatus, RefusalGroup
 from producer.contract.plans import PlanStatus
-from producer.contract.printable import moment_text, shell_word
+from producer.contract.printable import moment_text, shell_argument
 from producer.contract.searching import FoundStudents
 from producer.publishing.undoing import unknown_undo
 from producer.schemas import (
@@ -87,7 +87,7 @@ def _belongs_to(status: BatchStatus) -> Iterator[Text]:
     if status.data_set is not None:
         yield one_line(f"Data set: {status.data_set}")
     if status.plan_id is not None:
-        yield one_line(f"Its plan: enroll plan {shell_word(status.plan_id)}")
+        yield one_line(f"Its plan: enroll plan {shell_argument(status.plan_id)}")
     yield from undo_lines(status)
     if status.undoes is not None:
         yield one_line(f"Undoes: {status.undoes}")

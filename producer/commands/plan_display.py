@@ -11,7 +11,7 @@ from producer.commands.counts import applied_counts
 from producer.commands.terminal import one_line
 from producer.contract.batches import BatchState, BatchStatus
 from producer.contract.plans import AbsentRows, CourseDrops, PlannedBatch, PlanState, PlanStatus
-from producer.contract.printable import moment_text, shell_word
+from producer.contract.printable import moment_text, shell_argument
 
 SHOWN_COURSES: Final = 20
 """The most courses with planned drops that are listed."""
@@ -77,25 +77,26 @@ def meant(plan_id: str, related: Sequence[BatchStatus]) -> str | None:
     """
     plans = dict.fromkeys(batch.plan_id for batch in related if batch.plan_id is not None)
     if plans:
-        named = " and ".join(f"`enroll plan {shell_word(plan)}`" for plan in plans)
+        named = " and ".join(f"`enroll plan {shell_argument(plan)}`" for plan in plans)
         return f"{plan_id} is a part of a submission, or a package, whose plan is another: {named}."
     if any(batch.chunks_applied for batch in related):
         return (
-            f"{plan_id} was applied without a plan. `enroll status {shell_word(plan_id)}` shows it."
+            f"{plan_id} was applied without a plan. `enroll status {shell_argument(plan_id)}` shows"
+            " it."
         )
     if related:
         return (
             f"No plan of {plan_id} is stored: it was submitted without one, or none of its chunks"
-            f" has arrived. `enroll status {shell_word(plan_id)}` says what it waits for."
+            f" has arrived. `enroll status {shell_argument(plan_id)}` says what it waits for."
         )
     return None
 
 
 def next_steps(status: PlanStatus) -> Iterator[str]:
     """Yield the commands with which to go on, each with what it does."""
-    word = shell_word(status.plan_id)
+    word = shell_argument(status.plan_id)
     if status.absent.dropped:
-        yield f"enroll plan {word} --csv drops.csv   writes every planned drop to a file"
+        yield f"enroll plan --csv drops.csv {word}   writes every planned drop to a file"
     if status.state is PlanState.HELD:
         yield f"enroll approve {word}   applies it (for an operator)"
         yield f"enroll discard {word}   discards it (for an operator)"

@@ -10,7 +10,7 @@ from producer.commands.session import Session
 from producer.contract.batches import BatchState, BatchStatus
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState, PlanStatus
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from producer.errors import (
     BatchNotDone,
     BrokerUnavailable,
@@ -88,7 +88,7 @@ def wait_for_plan(
         except BatchNotDone:
             raise _not_ended(request, seconds) from None
         except NoWorkerAnswered as error:
-            hint = f"See the plan later with: enroll plan {shell_word(request.id)}"
+            hint = f"See the plan later with: enroll plan {shell_argument(request.id)}"
             raise NoWorkerAnswered(f"{error} {hint}") from error
     answered_at = time.monotonic()
     while True:
@@ -109,7 +109,7 @@ def wait_for_plan(
 
 
 def _not_ended(request: PlanRequest, seconds: float) -> BatchNotDone:
-    word = shell_word(request.id)
+    word = shell_argument(request.id)
     return BatchNotDone(
         f"After {seconds:g} s, the plan {request.id} is still under way. It goes on by itself: see"
         f" it with `enroll plan {word}`, or wait longer with `enroll wait {word}`."

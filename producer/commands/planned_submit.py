@@ -19,7 +19,7 @@ from producer.contract.batches import BatchStatus
 from producer.contract.exit_codes import ExitCode
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState, PlanStatus
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument, shell_word
 from producer.errors import BatchNotDone
 from producer.files.describing import Choices
 from producer.files.snapshots import may_end, without_drops
@@ -155,7 +155,7 @@ def _interrupted(inputs: Sequence[Input], options: PlannedOptions) -> int:
 def _stopped_waiting(request: PlanRequest) -> int:
     tell(
         "Interrupted. All of the submission has arrived, so it goes on by itself. See what became"
-        f" of it with: enroll plan {shell_word(request.id)}"
+        f" of it with: enroll plan {shell_argument(request.id)}"
     )
     return ExitCode.INTERRUPTED
 
@@ -165,7 +165,7 @@ def _left_alone(session: Session, inputs: Sequence[Input], request: PlanRequest)
     for entry in inputs:
         session.print_notices(entry.source.notices)
     plan = PlanStatus(plan_id=request.id, state=PlanState.STAGED, purpose=request.purpose)
-    tell(f"See the plan with: enroll plan {shell_word(request.id)}")
+    tell(f"See the plan with: enroll plan {shell_argument(request.id)}")
     session.show(plan, request.id)
     return ExitCode.DONE
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from producer.client import EnrollmentClient
 from producer.commands.terminal import safe
 from producer.contract.batches import BatchState, BatchStatus, Books
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from producer.errors import EnrollmentError, NoWorkerAnswered
 from producer.files.formats.packages import AnySource
 from producer.files.layout import Lines
@@ -91,7 +91,7 @@ def _wait(client: EnrollmentClient, batch: SubmittedBatch, bar: "_Bar") -> Batch
     try:
         return client.wait(batch, on_status=bar.applied, on_error=bar.outage)
     except NoWorkerAnswered as error:
-        hint = f"See it later with: enroll status {shell_word(batch.batch_id)}"
+        hint = f"See it later with: enroll status {shell_argument(batch.batch_id)}"
         raise NoWorkerAnswered(f"{error} {hint}") from error
 
 

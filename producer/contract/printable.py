@@ -29,6 +29,14 @@ def shell_word(text: str) -> str:
     return f"$'{''.join(map(_in_shell, escaped))}'"
 
 
+def shell_argument(text: str) -> str:
+    """Return text as the last argument of a shell command that a person may copy.
+
+    An argument that begins with a hyphen comes after `--`: it is no option.
+    """
+    return f"-- {shell_word(text)}" if text.startswith("-") else shell_word(text)
+
+
 def _in_shell(character: str) -> str:
     if character.isprintable():
         return character

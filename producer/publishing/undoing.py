@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from producer.contract.undos import BatchUndo, UndoState
 from producer.errors import UndoRefused
 from producer.fields import UNDO_PREFIX
@@ -27,7 +27,7 @@ def unknown_undo(batch_id: str) -> str | None:
     undone = batch_id.removeprefix(UNDO_PREFIX)
     return (
         f"The batch {undone} was not undone, or its undo has not begun yet. Check the id. To undo"
-        f" {undone}, the operator runs `enroll undo {shell_word(undone)}`."
+        f" {undone}, the operator runs `enroll undo {shell_argument(undone)}`."
     )
 
 

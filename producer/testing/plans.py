@@ -21,7 +21,7 @@ from producer.contract.plans import (
     PlanState,
     PlanStatus,
 )
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from producer.schemas import Kind, StudentEnrollmentRequest
 from producer.testing.absence import (
     NOTHING_ABSENT,
@@ -158,7 +158,7 @@ class Plans:
                 plan,
                 times,
                 f"No operator has created the data set {data_set}, so it can have no snapshots."
-                f" Create it: enroll data-sets create {shell_word(str(data_set))}",
+                f" Create it: enroll data-sets create {shell_argument(str(data_set))}",
             )
             return
         before = self._world.data_sets.owned_by(data_set) if data_set else set()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from producer.contract.batches import BatchState
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from producer.fields import UNDO_PREFIX
 from worker.batches.state import STALLED_SECONDS, Standing
 from worker.intervals.undone.repository import Undo
@@ -37,8 +37,8 @@ def standing_of_undo(
     return Standing(
         state,
         f"The undo of {undone} was interrupted. To go on with it, the operator runs `enroll undo"
-        f" {shell_word(undone)}` again; on the page, open this upload and press “Undo …”. What is"
-        " undone already counts once.",
+        f" {shell_argument(undone)}` again; on the page, open this upload and press “Undo …”. What"
+        " is undone already counts once.",
     )
 
 
@@ -47,7 +47,7 @@ def advice_on_undone(batch_id: str, undo: Undo, state: BatchState) -> str | None
     if not undo.is_done:
         return (
             f"It is being undone by {undo.batch_id}. If that was interrupted, the operator runs"
-            f" `enroll undo {shell_word(batch_id)}` again, which goes on with it."
+            f" `enroll undo {shell_argument(batch_id)}` again, which goes on with it."
         )
     if state is not BatchState.STALLED:
         return None

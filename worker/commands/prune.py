@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from producer.contract.exit_codes import ExitCode, exit_codes
-from producer.contract.printable import moment_text, shell_word
+from producer.contract.printable import moment_text, shell_argument
 from producer.fields import UNDO_PREFIX
 from worker.commands.results import changing_results
 from worker.commands.session import (
@@ -114,7 +114,7 @@ def _say_limit(database: Database, before: datetime) -> None:
         )
     elif limit.held_back_by is not None:
         undone = limit.held_back_by.removeprefix(UNDO_PREFIX)
-        word, is_undo = shell_word(undone), undone != limit.held_back_by
+        word, is_undo = shell_argument(undone), undone != limit.held_back_by
         remedy = (
             f"Its undo was interrupted: run `enroll undo {word}` again, which goes on with it"
             if is_undo

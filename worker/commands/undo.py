@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from producer.contract.exit_codes import ExitCode, exit_codes
-from producer.contract.printable import moment_text, shell_word
+from producer.contract.printable import moment_text, shell_argument
 from producer.schemas import Action
 from worker.commands.results import changing_results, present_clock
 from worker.commands.session import (
@@ -146,7 +146,7 @@ def _print_report(report: UndoReport, *, is_done: bool) -> None:
     if is_done:
         print_message(
             f"The batch {report.undo_id} has undone {report.batch_id}. To undo that:"
-            f" enroll undo {shell_word(report.undo_id)}"
+            f" enroll undo {shell_argument(report.undo_id)}"
         )
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from producer.contract.findings import Finding, ok, warning
 from producer.contract.plans import PlanState
-from producer.contract.printable import moment_text, shell_word
+from producer.contract.printable import moment_text, shell_argument
 from worker.plans.reports.repository import count_unfinished, find_hindered, oldest_unfinished
 from worker.plans.repository import time_now
 
@@ -20,8 +20,8 @@ def check_waiting_plans(connection: Connection) -> Iterator[Finding]:
             f"{hindered.plans:,} cannot go on; the first one is {hindered.plan_id}:"
             f" {hindered.detail}",
             "Remove the cause; then it goes on by itself. `enroll plan"
-            f" {shell_word(hindered.plan_id)}` shows more, and docs/operations/runbook.md says what"
-            " to do for each cause.",
+            f" {shell_argument(hindered.plan_id)}` shows more, and docs/operations/runbook.md says"
+            " what to do for each cause.",
         )
     unfinished = count_unfinished(connection)
     oldest = oldest_unfinished(connection)

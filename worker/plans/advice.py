@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from producer.contract.plans import PlanState, Reason
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from worker.batches.members.arrival import advice_on_missing
 from worker.plans.poison import way_out
 from worker.plans.requests import request_of
@@ -25,7 +25,7 @@ def advice_on(
     match PlanState(plan.state):
         case PlanState.HELD:
             why = " ".join(reason.message for reason in reasons)
-            word = shell_word(plan.id)
+            word = shell_argument(plan.id)
             return (
                 f"{why} Nothing of it is applied. Look at the report, then approve or discard it"
                 f" (`enroll approve {word}`, `enroll discard {word}`)."
@@ -33,7 +33,7 @@ def advice_on(
         case PlanState.STAGED:
             if plan.attempts > MANY_ATTEMPTS and plan.detail is None:
                 request = request_of(plan)
-                return _LOST.format(plan.attempts, shell_word(plan.id), way_out(request))
+                return _LOST.format(plan.attempts, shell_argument(plan.id), way_out(request))
             waits = plan.detail and f"The plan could not be made yet: {plan.detail}"
             return advice_on_missing(members, now) or waits
         case PlanState.DISCARDED:

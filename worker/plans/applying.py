@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection
 
 from producer.contract.headers import BatchOrigin
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from producer.schemas import Kind
 from worker.batches.repository import find_chunk, find_chunks
 from worker.database.engine import Database
@@ -119,7 +119,7 @@ def _is_whole(database: Database, holder: Holder, members: Sequence[Any]) -> boo
     if others:
         holder.retry(
             f"other chunks were applied under the id of the batch {others[0]} than those that were"
-            f" planned. Discard the plan (`enroll discard {shell_word(holder.plan.id)}`), and"
+            f" planned. Discard the plan (`enroll discard {shell_argument(holder.plan.id)}`), and"
             " submit its file again under another batch id."
         )
     return not others

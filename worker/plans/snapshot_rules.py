@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from producer.contract.chunks import CheckedColumns, Chunk, courses_of
-from producer.contract.printable import moment_text, shell_word
+from producer.contract.printable import moment_text, shell_argument
 from producer.schemas import Action, Kind
 from worker.moments import Reading
 
@@ -64,7 +64,7 @@ def problem_of_data_set(name: str, data_set: Any | None) -> str | None:
         return None
     return (
         f"No operator has created the data set {name} for snapshots. Check the name; if it is"
-        f" right, ask the operator to run `enroll data-sets create {shell_word(name)}`, then"
+        f" right, ask the operator to run `enroll data-sets create {shell_argument(name)}`, then"
         f" submit the snapshot under another batch id. {_NOTHING_APPLIED}"
     )
 

@@ -5,7 +5,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from producer.contract.plans import Decision, PlanState
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from worker.batches.members.repository import members_of_plans
 from worker.database.engine import Database
 from worker.moments import Clock
@@ -32,12 +32,12 @@ def waiting_plan(connection: Connection, batch_id: str) -> str | None:
         raise CannotUndo(
             f"The plan {member.plan_id} of the batch {batch_id} cannot go on: {member.detail} To"
             f" undo what was applied of it, the operator discards the plan first (`enroll discard"
-            f" {shell_word(member.plan_id)}`); then undo the batch."
+            f" {shell_argument(member.plan_id)}`); then undo the batch."
         )
     if member.state in _APPLYING:
         raise CannotUndo(
             f"The plan {member.plan_id} of the batch {batch_id} is being applied. Wait until it is"
-            f" done (`enroll plan {shell_word(member.plan_id)}`), then undo the batch."
+            f" done (`enroll plan {shell_argument(member.plan_id)}`), then undo the batch."
         )
     if member.state in _NOT_TO_APPLY and first_applied(connection, batch_id) is None:
         raise CannotUndo(

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from producer.contract.batches import Books
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from producer.contract.undos import (
     MAX_UNDO_COURSES,
     MAX_UNDO_PAIRS,
@@ -36,7 +36,7 @@ EXAMINE_SECONDS: Final = 5.0
 
 _AT_LEAST: Final = (
     "The batch is large, and only its beginning was examined: undoing it changes at least this"
-    " much. For all of it, the operator runs `enroll undo {} --dry-run`."
+    " much. For all of it, the operator runs `enroll undo --dry-run {}`."
 )
 
 
@@ -102,7 +102,7 @@ def preview(
         pairs = tuple(_named(connection, changes.first))
     more: dict[str, Any] = {"courses": courses, "changes": pairs}
     if not report.is_complete:
-        more |= {"is_complete": False, "advice": _AT_LEAST.format(shell_word(batch_id))}
+        more |= {"is_complete": False, "advice": _AT_LEAST.format(shell_argument(batch_id))}
     return _status(report, UndoState.PLANNED, **more)
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from producer.fields import MAX_STORED_ID, UNDO_PREFIX, show_moment
 from producer.schemas import Kind
 from worker.batches.repository import date_batch
@@ -56,7 +56,7 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
     if find_progress(connection, undo_id).is_done:
         raise AlreadyUndone(
             f"The batch {batch_id} was undone already, by {undo_id}. To undo that, run"
-            f" `enroll undo {shell_word(undo_id)}`."
+            f" `enroll undo {shell_argument(undo_id)}`."
         )
     if find_undone(connection, [undo_id]):
         raise CannotUndo(

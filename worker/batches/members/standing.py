@@ -9,7 +9,7 @@ from producer.contract.chunks import Tally
 from producer.contract.file_forms import FileForm
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.contract.plans import PlanState
-from producer.contract.printable import shell_word
+from producer.contract.printable import shell_argument
 from producer.schemas import Kind
 from worker.batches.members.arrival import advice_on_missing
 from worker.batches.state import DeadChunks, Standing, advice_on_conflicts, advice_on_failures
@@ -63,7 +63,7 @@ class Membership(NamedTuple):
         return Standing(state, " ".join(filter(None, parts)) or waits)
 
     def _held(self) -> str:
-        word = shell_word(self.member.plan_id)
+        word = shell_argument(self.member.plan_id)
         return (
             "Nothing of it is applied: its plan waits for a decision. See why and what it would"
             f" change with `enroll plan {word}`; then the operator approves or discards it"

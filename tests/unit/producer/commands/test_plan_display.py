@@ -71,7 +71,7 @@ def test_the_report_of_a_held_plan_says_what_why_and_what_to_do() -> None:
         "",
         "Why it waits for a decision",
         "  many_drops: 24 of 40 enrollments would be dropped.",
-        "  enroll plan night --csv drops.csv   writes every planned drop to a file",
+        "  enroll plan --csv drops.csv night   writes every planned drop to a file",
         "  enroll approve night   applies it (for an operator)",
         "  enroll discard night   discards it (for an operator)",
     ]

@@ -1,13 +1,16 @@
 """Ids that clients choose do no harm in a terminal, nor in a command that a person copies."""
 
 import re
+import shlex
 import subprocess
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.contract.printable import shell_word
+from producer.commands.plan import plan
+from producer.contract.printable import shell_argument, shell_word
 from support.paths import ROOT
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -30,10 +33,18 @@ def test_a_shell_reads_every_id_as_the_one_word_that_it_is(texts: list[str]) -> 
     assert done.stdout.decode().split("\0")[:-1] == texts
 
 
+@pytest.mark.parametrize("text", ["-x", "--csv", "--", "-", "- a", "night", "a -- b"])
+def test_a_command_reads_every_id_as_its_argument(text: str) -> None:
+    line = f"--csv drops.csv {shell_argument(text)}"
+    arguments = plan.make_parser(click.Context(plan)).parse_args(shlex.split(line))[0]
+    assert (arguments["plan_id"], arguments["csv_file"]) == (text, "drops.csv")
+
+
 def test_every_command_in_a_message_quotes_the_ids_in_it() -> None:
     command = re.compile(
-        r"(?:enroll (?:plan|approve|discard|status|undo|wait|data-sets create)"
-        r"|--(?:snapshot|data-set)) \{(?!\}|shell_word\(|word\}|name\})"
+        r"enroll (?:plan|approve|discard|status|undo|wait|data-sets create)"
+        r"(?: --[a-z-]+)* \{(?!\}|shell_argument\(|word\})"
+        r"|--(?:snapshot|data-set) \{(?!\}|shell_word\(|word\}|name\})"
     )
     paths = [path for part in ("producer", "worker") for path in (ROOT / part).rglob("*.py")]
     of_clients = [path for path in paths if not path.name.startswith("demo")]

@@ -56,7 +56,9 @@ export function adviceOn(status) {
   if (status.chunks_failed) return "A part of this file could not be processed. Ask your operator to look at it; nothing needs to be sent again.";
   if (status.conflicts) return "Another file was sent to this address. It was refused, and is not in the counts. Send it again as a new upload.";
   if (status.state === "stalled" && status.chunks === null) return "The file did not arrive as a whole. Send the same file again: it continues where it stopped.";
-  return status.state === "stalled" ? "No more rows are arriving. If this does not change within some minutes, ask your operator." : "";
+  if (status.state === "stalled") return "No more rows are arriving. If this does not change within some minutes, ask your operator.";
+  const isHeldUp = ["staged", "queued", "running"].includes(status.state) && status.advice && !status.undone_by;
+  return isHeldUp ? "The service cannot go on with this file right now, and tries again by itself. If this does not change within some minutes, ask your operator." : "";
 }
 
 /** Follow an upload until it is done, or waits for a decision: `see(status)` gets each news. Stops when `signal` is aborted. Throws Problem. */

@@ -1,4 +1,4 @@
-"""The page says the right next step about an upload that was undone, and about its undo."""
+"""The page says the right next step about an upload, also one that was undone or is held up."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,18 @@ CASES: list[tuple[dict[str, Any], str, str | None]] = [
     ({"batch_id": "b", **STALLED, "undone_by": "undo:b", "advice": "…"}, "nothing to do", None),
     ({"batch_id": "b", **STALLED, "undone_by": "undo:b", "advice": BEING}, "", None),
     ({"batch_id": "b", **STALLED, "chunks": None}, "Send the same file again", None),
+    *(
+        ({"batch_id": "b", "state": state, "kind": "enrollments", "advice": "…"}, words, None)
+        for state, words in (
+            ("staged", "tries again by itself"),
+            ("queued", "tries again by itself"),
+            ("running", "tries again by itself"),
+            ("planned", ""),
+            ("held", ""),
+            ("discarded", ""),
+        )
+    ),
+    ({"batch_id": "b", "state": "running", "advice": "…", "undone_by": "undo:b"}, "", None),
     ({"batch_id": "b", "state": "done", "kind": "enrollments", "undone_by": "undo:b"}, "", None),
     ({"batch_id": "undo:b", "state": "running", "kind": "enrollments"}, "", None),
     ({"batch_id": "undo:b", "state": "done", "kind": "enrollments"}, "", "undo:b"),

@@ -28,7 +28,6 @@ from worker.repository import find_missing
 class ConfirmingRequests(NamedTuple):
     """The requests of a chunk of which every course is enrolled, by the same data set if any."""
 
-    requests: CleanRequests
     result: ShortcutResult
     """What the shortcut for clean requests makes of them; the others are its rest."""
     drops: NewerDrops
@@ -103,8 +102,9 @@ def _divide(
     if len(rest) > len(confirming) * MOST_OTHERS:
         return None
     rows = len(confirming.courses)
-    result = ShortcutResult(Action.ENROLL, len(confirming), rows, 0, rest)
-    return ConfirmingRequests(confirming, result, drops)
+    pairs = confirming.listed_pairs
+    result = ShortcutResult(Action.ENROLL, len(confirming), rows, 0, rest, pairs=pairs)
+    return ConfirmingRequests(result, drops)
 
 
 MOST_OTHERS = 0.5

@@ -79,6 +79,8 @@ class ShortcutResult(NamedTuple):
     """The positions, in the chunk, of the requests that are left to the rulebook."""
     fresh: FreshRequests | None = None
     """What the ledger is to hold of the requests whose results are not stored."""
+    pairs: Sequence[Pair] = ()
+    """The pairs that the decided requests name."""
 
 
 class _Columns(NamedTuple):
@@ -212,7 +214,8 @@ def decide_clean_requests(
         add_clean_results(connection, action, stored, same, chunk, times)
     rows = len(requests.courses)
     changed = rows - len(unchanged)
-    return ShortcutResult(action, len(requests), rows, changed, clean.rest, fresh)
+    pairs = requests.listed_pairs
+    return ShortcutResult(action, len(requests), rows, changed, clean.rest, fresh, pairs)
 
 
 def _enroll(

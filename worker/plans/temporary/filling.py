@@ -4,6 +4,7 @@ Most of a file repeats the last one. Requests that only confirm enrollments are 
 real tables, and nothing is copied for them.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -21,16 +22,16 @@ from worker.plans.temporary.names import Named, Scan, names_in
 from worker.plans.temporary.repository import RealRows, Since
 
 
-class Confirmed(NamedTuple):
-    """The requests of a chunk for which nothing was copied."""
+class Decided(NamedTuple):
+    """The requests of a chunk that were decided at once."""
 
-    pairs: list[Pair]
-    """The enrollments that they confirm."""
-    others: list[int] | None
+    pairs: Sequence[Pair]
+    """The enrollments that they name."""
+    others: Sequence[int] | None
     """The positions of the other requests in the chunk; None for all."""
 
 
-_NOTHING = Confirmed([], None)
+_NOTHING = Decided((), None)
 
 
 class Filling:
@@ -43,22 +44,22 @@ class Filling:
         self._rows = rows
         self._may_drop = scanned.may_drop
         self._since = since
-        self._confirmed: Confirmed | None = None
+        self._decided: Decided | None = None
         self._ahead: LookUp | None = None
 
     def expect(self, ahead: LookUp | None) -> None:
         """Use what was looked up for the chunk that is decided next, if it was."""
         self._ahead = ahead
 
-    def take_confirmed(self, chunk: Chunk) -> Confirmed:
-        """Return what was found of the chunk that was just decided.
+    def take_decided(self, chunk: Chunk) -> Decided:
+        """Return what was decided at once of the chunk that was just decided.
 
         What a chunk names is copied now if nothing of it had to be decided.
         """
-        confirmed, self._confirmed = self._confirmed, None
-        if confirmed is None:
+        decided, self._decided = self._decided, None
+        if decided is None:
             self._copy(chunk, names_in(Kind.ENROLLMENTS, chunk))
-        return confirmed or _NOTHING
+        return decided or _NOTHING
 
     def decide(
         self,
@@ -76,13 +77,13 @@ class Filling:
         ahead, self._ahead = self._ahead, None
         found = None if self._may_drop else find_confirming(connection, chunk, times, owner, ahead)
         if found is not None:
-            others = list(found.result.rest)
-            self._confirmed = Confirmed(found.requests.listed_pairs, others)
-            self._copy(chunk, names_in(Kind.ENROLLMENTS, chunk, others))
-            return found.result
-        self._confirmed = _NOTHING
-        self._copy(chunk, names_in(Kind.ENROLLMENTS, chunk))
-        return decide_by_shortcut(connection, chunk, poison, times, derives, owner)
+            result = found.result
+            self._copy(chunk, names_in(Kind.ENROLLMENTS, chunk, result.rest))
+        else:
+            self._copy(chunk, names_in(Kind.ENROLLMENTS, chunk))
+            result = decide_by_shortcut(connection, chunk, poison, times, derives, owner)
+        self._decided = Decided(result.pairs, result.rest)
+        return result
 
     def _copy(self, chunk: Chunk, named: Named) -> None:
         """Copy what these requests are decided by."""

@@ -222,7 +222,7 @@ class _Rehearsal:
         if applied.outcome is ChunkOutcome.CONFLICT:
             raise PlanRefused(_conflict(batch, chunk.number))
         if self._plan.request.snapshot and batch.kind is Kind.ENROLLMENTS:
-            add_named_pairs(self._connection, chunk, *self._filling.take_confirmed(chunk))
+            add_named_pairs(self._connection, chunk, *self._filling.take_decided(chunk))
 
     def planned(self, batch: StagedBatch, roster: Connection) -> PlannedBatch:
         """Return what a batch would do, as its ledger says.

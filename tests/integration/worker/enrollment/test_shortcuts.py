@@ -192,7 +192,8 @@ def shortcut_of(
         times = Times(NOW, NOW, NOW, NOW)
         clean = find_clean_requests(connection, chunk, poison, times)
         done = decide_clean_requests(connection, chunk, clean, times, derives=True)
-        return done._replace(fresh=None)
+        assert sorted(done.pairs) == (sorted(clean.requests.pairs) if done.requests else [])
+        return done._replace(fresh=None, pairs=())
 
 
 # --- Any chunk --------------------------------------------------------------------------------

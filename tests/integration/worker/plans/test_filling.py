@@ -17,7 +17,7 @@ from worker.data_sets.values import Owner
 from worker.database.engine import Database
 from worker.database.temporary_tables import FILLED_STUDENTS, planning_connection, seal
 from worker.enrollment.values import Times
-from worker.plans.temporary.filling import Confirmed, Filling
+from worker.plans.temporary.filling import Decided, Filling
 from worker.plans.temporary.names import Scan
 from worker.plans.temporary.repository import RealRows, Since
 from worker.snapshots.named import create_named_pairs
@@ -46,10 +46,10 @@ def owner(database: Database) -> Owner:
         return Owner(data_set_key(connection, "sis", NOON), None)
 
 
-class Decided(NamedTuple):
+class Made(NamedTuple):
     """What a plan made of a chunk."""
 
-    confirmed: Confirmed
+    decided: Decided
     filled: set[int]
     """The students whose enrollments were copied."""
     already_enrolled: int
@@ -62,7 +62,7 @@ def decide(
     owner: Owner | None,
     *,
     may_drop: bool = False,
-) -> Decided:
+) -> Made:
     """Decide requests for these pairs as a plan does."""
     payload = chunk(*(pairs(*pair) for pair in named)).model_dump_json()
     read, _ = read_chunk(Kind.ENROLLMENTS, payload)
@@ -73,46 +73,47 @@ def decide(
             connection, read, {}, Times(LATER, LATER, LATER, LATER), True, owner
         )
         filled = connection.scalars(select(table(FILLED_STUDENTS, column("id")).c.id))
-        confirmed = filling.take_confirmed(read)
-        return Decided(confirmed, set(filled), result.rows - result.changed)
+        decided = filling.take_decided(read)
+        return Made(decided, set(filled), result.rows - result.changed)
 
 
 def test_nothing_is_copied_for_requests_that_only_confirm(database: Database, owner: Owner) -> None:
-    assert decide(database, OWNED, owner) == (Confirmed(KEYS_OF_OWNED, []), set(), 4)
+    assert decide(database, OWNED, owner) == (Decided(KEYS_OF_OWNED, []), set(), 4)
 
 
 def test_what_requests_name_that_change_something_is_copied(
     database: Database, owner: Owner
 ) -> None:
-    decided = decide(database, [*OWNED, NEW, FOREIGN], owner)
-    assert decided == (Confirmed(KEYS_OF_OWNED, [4, 5]), {1, 4}, 4)
+    made = decide(database, [*OWNED, NEW, FOREIGN], owner)
+    assert made == (Decided(KEYS_OF_OWNED, [4, 5]), {1, 4}, 4)
 
 
 def test_without_a_data_set_it_does_not_matter_who_owns_an_enrollment(
     database: Database, owner: Owner
 ) -> None:
     assert owner
-    decided = decide(database, [*OWNED, FOREIGN], None)
-    assert decided == (Confirmed([*KEYS_OF_OWNED, (4, 1)], []), set(), 5)
+    made = decide(database, [*OWNED, FOREIGN], None)
+    assert made == (Decided([*KEYS_OF_OWNED, (4, 1)], []), set(), 5)
 
 
 def test_a_chunk_of_which_much_is_new_is_copied_as_a_whole(
     database: Database, owner: Owner
 ) -> None:
-    decided = decide(database, [("A", "M1"), NEW, ("B", "M2"), ("D", "M2")], owner)
-    assert decided == (Confirmed([], None), {1, 2, 4}, 1)
+    made = decide(database, [("A", "M1"), NEW, ("B", "M2"), ("D", "M2")], owner)
+    named = [(1, 1), (1, 2), (2, 2), (4, 2)]
+    assert made == (Decided(named, []), {1, 2, 4}, 1)
 
 
 def test_a_chunk_is_copied_if_a_later_drop_may_win(database: Database, owner: Owner) -> None:
     drop = {"student_id": "A", "course_ids": [], "drop_course_ids": ["M1"]}
     submit(database, "later", LATER + timedelta(minutes=1), drop)
-    decided = decide(database, OWNED, owner)
-    assert (decided.confirmed, decided.filled) == (Confirmed([], None), {1, 2, 3})
+    made = decide(database, OWNED, owner)
+    assert (made.decided, made.filled) == (Decided((), range(4)), {1, 2, 3})
 
 
 def test_a_plan_that_may_drop_copies_everything(database: Database, owner: Owner) -> None:
-    decided = decide(database, OWNED, owner, may_drop=True)
-    assert (decided.confirmed, decided.filled) == (Confirmed([], None), {1, 2, 3})
+    made = decide(database, OWNED, owner, may_drop=True)
+    assert (made.decided, made.filled) == (Decided(KEYS_OF_OWNED, []), {1, 2, 3})
 
 
 def test_very_many_pairs_are_named_at_once(postgres_database: Database) -> None:

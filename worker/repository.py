@@ -57,7 +57,7 @@ def find_keys(
     """Return the keys of the students or courses that exist, by the ids given."""
     dialect = connection.dialect.name
     keys_by_id: dict[int | str | None, int] = {}
-    keys, sis_ids = _by_type(ids)
+    keys, sis_ids = by_type(ids)
     if keys:
         existing = connection.scalars(
             select_among(dialect, model.id), list_parameter(dialect, keys)
@@ -122,7 +122,7 @@ def sis_ids_of_small_roster(connection: Connection, model: type[Student | Course
     return connection.scalars(select(model.sis_id)).all()
 
 
-def _by_type(ids: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
+def by_type(ids: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
     """Return the keys and the SIS ids among these ids, each once."""
     unique = set(ids)
     if set(map(type, unique)) == {str}:

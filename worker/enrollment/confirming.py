@@ -22,7 +22,7 @@ from worker.enrollment.values import Times
 from worker.intervals.repository import find_newer_drops
 from worker.intervals.values import NewerDrops
 from worker.models import Pair
-from worker.repository import find_missing
+from worker.repository import are_some_enrolled, find_missing
 
 
 class ConfirmingRequests(NamedTuple):
@@ -53,6 +53,8 @@ def look_up(connection: Connection, chunk: Chunk, times: Times, data_set: int | 
     with real_tables(connection):
         found = find_clean_requests(connection, chunk, (), times)
         if found.action is not Action.ENROLL or not found.requests:
+            return nothing
+        if not are_some_enrolled(connection, found.requests.listed_pairs):
             return nothing
         drops = find_newer_drops(connection, times.batch)
         if is_contradicted(connection, found, drops, times):

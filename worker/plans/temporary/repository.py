@@ -41,6 +41,7 @@ from worker.models import (
     StudentCourse,
 )
 from worker.plan_models import AlsoEnrolledBy, PlannedDropRow, PlannedRefusal
+from worker.repository import by_type
 
 Model = type[Student] | type[Course]
 
@@ -161,8 +162,8 @@ _END: Final = bindparam("end", type_=String())
 
 def _by_column(ids: Collection[int | str]) -> Iterator[tuple[str, list[Any]]]:
     """Yield the columns of the roster by which rows are named, each with its values."""
-    for name, type_ in (("id", int), ("sis_id", str)):
-        if listed := [i for i in ids if isinstance(i, type_)]:
+    for name, listed in zip(("id", "sis_id"), by_type(ids), strict=True):
+        if listed:
             yield name, listed
 
 

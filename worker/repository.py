@@ -300,9 +300,14 @@ def _select_pairs_of(dialect: str, *, of_data_set: bool) -> Any:
 
 
 def _find_existing(connection: Connection, rows: Sequence[AnyRow]) -> set[Pair]:
-    """Return the pairs that have a row: few or none if the chunk is new."""
+    """Return the pairs that have a row: few or none if the chunk is new.
+
+    Others of the same students may be among them.
+    """
     dialect = connection.dialect.name
     pairs = [row[:2] for row in rows]
+    if (students := shared_students(pairs)) is not None:
+        return find_pairs_of(connection, students)
     existing = connection.execute(
         _select_missing(dialect, negated=True), row_parameters(dialect, _PAIR_KEY, pairs)
     )

@@ -162,9 +162,11 @@ _END: Final = bindparam("end", type_=String())
 
 def _by_column(ids: Collection[int | str]) -> Iterator[tuple[str, list[Any]]]:
     """Yield the columns of the roster by which rows are named, each with its values."""
-    for name, listed in zip(("id", "sis_id"), by_type(ids), strict=True):
-        if listed:
-            yield name, listed
+    keys, sis_ids = by_type(ids)
+    if keys:
+        yield "id", keys
+    if sis_ids:
+        yield "sis_id", sis_ids
 
 
 # --- the report ---------------------------------------------------------------------------------

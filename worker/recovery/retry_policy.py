@@ -81,7 +81,7 @@ class RetryPolicy:
         `seconds` limits the wait; the default is `database_wait`. Raises DBAPIError.
         """
         limit = self._database_wait if seconds is None else seconds
-        counted_until = time.monotonic()
+        counted_until = started = time.monotonic()
 
         def before_sleep(state: RetryCallState) -> None:
             nonlocal counted_until
@@ -93,7 +93,7 @@ class RetryPolicy:
         def stop(state: RetryCallState) -> bool:
             answered = is_answer(_error_of(state))
             own_limit = min(limit, ANSWERED_OUTAGE_WAIT) if answered else limit
-            return (state.seconds_since_start or 0) >= own_limit
+            return time.monotonic() - started >= own_limit
 
         failure: BaseException | None = None
 
@@ -121,6 +121,8 @@ class RetryPolicy:
         """Return whether to repeat the work soon; if connections are stale, close them."""
         if isinstance(error, EnrollmentsBusy):
             return False  # While it waits again, no other transaction that enrolls can begin.
+        if sqlstate_of(error) == LOCK_NOT_AVAILABLE:
+            return False  # The statement has waited already, and lookups wait for this process.
         if meaning_of(error) is Meaning.STALE:
             self._database.close()
         return is_outage(error)

@@ -227,8 +227,8 @@ class Database:
         # statements do, and the final ROLLBACK would drop the driver's prepared statements.
         options: dict[str, Any] = {} if per_transaction else {"isolation_level": "AUTOCOMMIT"}
         usual = None if per_transaction else SETTINGS["lock_timeout"]
-        with self._lock_waits.watched(), self.engine.connect() as connection:
-            connection = connection.execution_options(**options)
+        with self._lock_waits.watched(), self.engine.connect() as connected:
+            connection = connected.execution_options(**options)
             with self._lock_waits.hurried(connection, usual=usual):
                 yield connection
 

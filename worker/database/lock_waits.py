@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
-from worker.database.errors import LOCK_NOT_AVAILABLE, sqlstate_of
+from worker.database.errors import is_lock
 
 LATE_SECONDS: Final = 1.0
 """The age of a transaction after which it waits for at most `LATE_WAIT` for each further lock."""
@@ -57,7 +57,7 @@ class LockWaits:
         try:
             yield
         except DBAPIError as error:
-            if sqlstate_of(error) == LOCK_NOT_AVAILABLE:
+            if is_lock(error):
                 self._met_at = time.monotonic()
             raise
 

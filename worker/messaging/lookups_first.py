@@ -41,10 +41,22 @@ class LookupsFirst:
             return
         waiting = pool.outbound_buffer
         before = len(waiting)
-        _take_turn(consumer.controller, request)
+        self._hand_over(request)
         if len(waiting) > before:
             self._move_forward(waiting, len(pool._all_inqueues))  # noqa: SLF001 - see above
         write_at_once(consumer.pool, getattr(consumer, "hub", None))
+
+    def _hand_over(self, request: Any) -> None:
+        """Hand a request to the pool, and count it among those that run as far as possible.
+
+        Celery's semaphore would let it wait behind the tasks for which no process is free. It is
+        lax: what was not counted may be released.
+        """
+        controller = self._consumer.controller
+        if controller.semaphore.value > 0:
+            self._consumer.on_task_request(request)
+        else:
+            controller._process_task(request)  # noqa: SLF001 - see above
 
     def _move_forward(self, waiting: "deque[Any]", processes: int) -> None:
         """Move the last job, a lookup, before all but the other lookups."""
@@ -53,18 +65,6 @@ class LookupsFirst:
             job = waiting.pop()
             self._lookups.add(job)
             waiting.insert(ahead, job)
-
-
-def _take_turn(controller: Any, request: Any) -> None:
-    """Hand a request to the pool at once, and count it among those that run as far as possible.
-
-    Celery's semaphore would let it wait behind the tasks for which no process is free. It is lax:
-    what was not counted may be released.
-    """
-    if controller.semaphore.value > 0:
-        controller.process_task(request)
-    else:
-        controller._process_task(request)  # noqa: SLF001 - see above
 
 
 def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:

@@ -14,13 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from producer.contract import lookup_arguments as arguments
 from producer.contract.lookup_arguments import InvalidArgument
 from worker.answer_size import AnswerTooLarge
-from worker.database.errors import (
-    LOCK_NOT_AVAILABLE,
-    is_answer,
-    is_outage,
-    sentence_of,
-    sqlstate_of,
-)
+from worker.database.errors import is_answer, is_lock, is_outage, sentence_of
 from worker.messaging import plugins
 from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.plain_text import first_line
@@ -138,7 +132,7 @@ def _why_unread(error: DBAPIError) -> str:
     Any client may read the server's own sentence, but the driver's names hosts and users.
     """
     why = f" ({sentence_of(error)})" if is_answer(error) else ""
-    if sqlstate_of(error) == LOCK_NOT_AVAILABLE:
+    if is_lock(error):
         why = f", because it is busy: another session holds a lock{why}"
     return f"the database could not be read{why}; try again later"
 

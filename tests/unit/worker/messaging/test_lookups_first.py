@@ -13,20 +13,18 @@ from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 from worker.messaging.lookups_first import LookupsFirst
 
 
-class Job(SimpleNamespace):
+class Job:
     """A job that waits for a process; like Celery's, it can be referred to weakly."""
 
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class Consumer(SimpleNamespace):
     """What Celery's consumer has, with its own semaphore, and a pool whose processes are busy."""
 
     def __init__(self, processes: int = 2, free: int = 0, *waiting: str) -> None:
-        self.jobs: deque[Job] = deque(Job(name=name) for name in waiting)
+        self.jobs: deque[Job] = deque(Job(name) for name in waiting)
         pool = AsynPool.__new__(AsynPool)
         inqueues = set(range(processes))
         vars(pool).update(outbound_buffer=self.jobs, _all_inqueues=inqueues)
@@ -41,7 +39,7 @@ class Consumer(SimpleNamespace):
         super().__init__(pool=SimpleNamespace(_pool=pool), shared={}, on_task_request=process_task)
 
     def add(self, name: str) -> None:
-        self.jobs.append(Job(name=name))
+        self.jobs.append(Job(name))
 
     @property
     def waiting(self) -> list[str]:

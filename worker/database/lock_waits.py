@@ -17,12 +17,14 @@ from worker.database.errors import is_lock
 
 LATE_SECONDS: Final = 1.0
 """The age of a transaction after which it waits for at most `LATE_WAIT` for each further lock."""
-LATE_WAIT: Final = "1s"
+LATE_WAIT: Final = 1
+"""Seconds."""
 
 HURRY_SECONDS: Final = 10.0
 """For how long the readers of this process wait for at most `HURRY_WAIT` for a lock, after it met
 one that was held for too long."""
-HURRY_WAIT: Final = "500ms"
+HURRY_WAIT: Final = 500
+"""Milliseconds."""
 
 _BEGAN: Final = "transaction began"
 
@@ -42,7 +44,7 @@ def wait_less_when_late(engine: Engine) -> None:
         driver: Any = connection.connection.driver_connection
         if driver.info.transaction_status == TransactionStatus.INTRANS:
             del connection.info[_BEGAN]
-            driver.execute(f"SET LOCAL lock_timeout = '{LATE_WAIT}'")
+            driver.execute(f"SET LOCAL lock_timeout = '{LATE_WAIT}s'")
 
 
 class LockWaits:
@@ -72,7 +74,7 @@ class LockWaits:
             yield
             return
         scope = "SESSION" if usual else "LOCAL"
-        connection.exec_driver_sql(f"SET {scope} lock_timeout = '{HURRY_WAIT}'")
+        connection.exec_driver_sql(f"SET {scope} lock_timeout = '{HURRY_WAIT}ms'")
         try:
             yield
         finally:

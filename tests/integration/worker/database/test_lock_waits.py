@@ -51,7 +51,7 @@ def test_a_transaction_that_has_waited_long_waits_less_for_each_further_lock(
     with database.writing() as connection:
         assert wait_of(connection) == USUAL
         monkeypatch.setattr(lock_waits, "LATE_SECONDS", 0)
-        assert wait_of(connection) == LATE_WAIT
+        assert wait_of(connection) == f"{LATE_WAIT}s"
         monkeypatch.undo()
     with database.writing() as connection:
         assert wait_of(connection) == USUAL
@@ -64,7 +64,7 @@ def test_readers_wait_less_after_a_lock_was_held_for_too_long(
 ) -> None:
     meet_lock(database)
     with database.reading() as connection:
-        assert wait_of(connection) == HURRY_WAIT
+        assert wait_of(connection) == f"{HURRY_WAIT}ms"
     # The same session waits as usual for a transaction, and for readers once some time has passed.
     with database.writing() as connection:
         assert wait_of(connection) == USUAL

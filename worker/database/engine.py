@@ -18,7 +18,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from worker.database.early import forget_prepared
 from worker.database.errors import is_conflict
 from worker.database.last_write import LastWrite, commit_with
-from worker.database.lock_waits import LockWaits, wait_less_when_late
+from worker.database.lock_waits import LockWaits
 from worker.settings import SettingsError
 
 BUSY_SECONDS = 30
@@ -105,7 +105,6 @@ def make_engine(url: str, connect_seconds: int = 10) -> Engine:
         pool_recycle=RECYCLE_SECONDS,
         hide_parameters=True,
     )
-    wait_less_when_late(engine)
     if pool_mode is PoolMode.TRANSACTION:
         engine = engine.execution_options(settings_per_transaction=True)
         _set_in_each_transaction(engine)

@@ -30,7 +30,9 @@ _BEGAN: Final = "transaction began"
 
 
 def wait_less_when_late(engine: Engine) -> None:
-    """Let the transactions of an engine wait less for locks after `LATE_SECONDS`."""
+    """Let the transactions of an engine for PostgreSQL wait less for locks after `LATE_SECONDS`."""
+    if engine.dialect.name != "postgresql":
+        return
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -1,6 +1,7 @@
 """How long PostgreSQL lets a transaction or a reader wait for locks of other sessions."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 from sqlalchemy import Connection, text
@@ -10,19 +11,20 @@ from support.databases import opened_database
 from worker.database import lock_waits
 from worker.database.engine import Database
 from worker.database.errors import is_lock
+from worker.database.guard import GuardedDatabase
 from worker.database.lock_waits import HURRY_WAIT, LATE_WAIT
 
 USUAL = "2s"
 
 
-@pytest.fixture(params=["", "?pool_mode=transaction"], ids=["session", "transaction"])
+@pytest.fixture(params=["pool_mode=session", "pool_mode=transaction"])
 def database(
     request: pytest.FixtureRequest, new_database: Callable[[str], str]
 ) -> Iterator[Database]:
-    """A database in each mode in which a pooler may lend its connections."""
+    """A worker's database, in each mode in which a pooler may lend its connections."""
     url = new_database("postgresql")
     separator = "&" if "?" in url else "?"
-    with opened_database(url + request.param.replace("?", separator)) as made:
+    with closing(GuardedDatabase(url + separator + request.param, lambda _: None)) as made:
         yield made
 
 
@@ -56,6 +58,15 @@ def test_a_transaction_that_has_waited_long_waits_less_for_each_further_lock(
     with database.writing() as connection:
         assert wait_of(connection) == USUAL
     with database.reading() as connection:
+        assert wait_of(connection) == USUAL
+
+
+def test_a_command_of_an_operator_waits_for_each_lock_as_long_as_before(
+    new_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Migrations do so, too: no lookup waits for their process."""
+    monkeypatch.setattr(lock_waits, "LATE_SECONDS", 0)
+    with opened_database(new_database("postgresql")) as database, database.writing() as connection:
         assert wait_of(connection) == USUAL
 
 

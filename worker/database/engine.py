@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from worker.database.early import forget_prepared
 from worker.database.errors import is_conflict
 from worker.database.last_write import LastWrite, commit_with
+from worker.database.lock_waits import LockWaits
 from worker.settings import SettingsError
 
 BUSY_SECONDS = 30
@@ -193,6 +194,7 @@ class Database:
         self._engine: Engine | None = None
         self._pid = 0
         self._lock = threading.Lock()
+        self._lock_waits = LockWaits()
 
     @property
     def engine(self) -> Engine:
@@ -209,21 +211,25 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that writes: commit it at the end, roll it back on an exception."""
-        with self.engine.begin() as connection:
+        with self._lock_waits.watched(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a connection that only reads; on SQLite, a transaction that no writer blocks."""
-        options = self.engine.get_execution_options()
-        if self.engine.dialect.name == "postgresql" and not options.get("settings_per_transaction"):
-            # At PostgreSQL's default isolation, a transaction would see no more than separate
-            # statements do, and the final ROLLBACK would drop the driver's prepared statements.
-            with self.engine.connect() as connection:
-                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        if self.engine.dialect.name != "postgresql":
+            with self.engine.connect().execution_options(read_only=True) as connection:
+                yield connection
             return
-        with self.engine.connect().execution_options(read_only=True) as connection:
-            yield connection
+        per_transaction = self.engine.get_execution_options().get("settings_per_transaction")
+        # At PostgreSQL's default isolation, a transaction would see no more than separate
+        # statements do, and the final ROLLBACK would drop the driver's prepared statements.
+        options: dict[str, Any] = {} if per_transaction else {"isolation_level": "AUTOCOMMIT"}
+        usual = None if per_transaction else SETTINGS["lock_timeout"]
+        with self._lock_waits.watched(), self.engine.connect() as connected:
+            connection = connected.execution_options(**options)
+            with self._lock_waits.hurried(connection, usual=usual):
+                yield connection
 
     def close(self) -> None:
         """Close this process's connections."""

@@ -137,6 +137,11 @@ def is_outage(error: BaseException) -> bool:
     return meaning_of(error) is not Meaning.RECORD
 
 
+def is_lock(error: BaseException) -> bool:
+    """Return whether another session held a lock for longer than `lock_timeout`."""
+    return sqlstate_of(error) == LOCK_NOT_AVAILABLE
+
+
 def is_answer(error: BaseException) -> bool:
     """Return whether a database that is up gave this error: other work may succeed meanwhile.
 

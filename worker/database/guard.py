@@ -17,6 +17,7 @@ from worker.database.ask import Ask, through_driver
 from worker.database.engine import Database
 from worker.database.fitness import unusable
 from worker.database.identity import NoIdentity, read_identity
+from worker.database.lock_waits import wait_less_when_late
 from worker.database.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,10 @@ class DatabaseRefused(psycopg.OperationalError):
 
 
 class GuardedDatabase(Database):
-    """A database that checks every new connection before its first transaction.
+    """A worker's database: it checks every new connection before its first transaction.
 
-    A refused connection raises OperationalError, which wraps DatabaseRefused.
+    Its transactions wait less for locks once they have taken long, because lookups wait for the
+    process. A refused connection raises OperationalError, which wraps DatabaseRefused.
     """
 
     def __init__(self, url: str, admit: Admit) -> None:
@@ -55,6 +57,7 @@ class GuardedDatabase(Database):
         """Return another engine for the same database, guarded like the first one."""
         engine = super().new_engine()
         guard(engine, self._admit)
+        wait_less_when_late(engine)
         return engine
 
 

@@ -21,5 +21,8 @@ STRATEGY: Final = "worker.messaging.grouping:strategy"
 CHUNK_STRATEGY: Final = "worker.messaging.chunk_grouping:strategy"
 """`Task.Strategy`: groups small chunks that wait at the same time."""
 
+LOOKUP_STRATEGY: Final = "worker.messaging.lookups_first:strategy"
+"""`Task.Strategy`: lets lookups run before other work that waits for a process."""
+
 RESULT_BACKEND: Final = "worker.messaging.result_backend:ResultBackend"
 """The backend for the URLs of Redis and of sentinels: stores a result in one round trip."""

@@ -6,6 +6,8 @@ process that dies leaves its plan due after a while, and another one does the st
 
 import contextlib
 import logging
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -16,7 +18,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from producer.contract.plans import PlanState
 from worker.batches.members.arrival import all_chunks_arrived
 from worker.database.engine import Database
-from worker.database.errors import is_outage, refusal_of, sentence_of
+from worker.database.errors import is_lock, is_outage, refusal_of, sentence_of
 from worker.moments import Clock
 from worker.plans.applying import ApplyStored, apply_some
 from worker.plans.concluding import plan_chunks
@@ -79,15 +81,32 @@ def _give_back(holder: Holder, error: Exception) -> None:
     refusal = refusal_of(error) if is_outage(error) else getattr(error, "refusal", None)
     if refusal is not None:
         detail = f"{refusal}. A worker tries again by itself."
+    give_back = partial(holder.retry, detail, attempts=holder.plan.attempts)
+    try:
+        _repeat(give_back, lambda e: is_outage(e) and not is_lock(e))
+    except LeaseLost:
+        pass
+    except DBAPIError as failure:
+        # If the database stays away, the plan is due again once its lease ends.
+        if is_lock(failure):  # The process is free for lookups while another session holds it.
+            threading.Thread(target=_give_back_later, args=(give_back,), daemon=True).start()
+
+
+def _repeat(give_back: Callable[[], None], may_pass: Callable[[BaseException], bool]) -> None:
+    """Give a plan back, again and again while that fails in a way that may pass."""
     retrying = Retrying(
-        retry=retry_if_exception(is_outage),
+        retry=retry_if_exception(may_pass),
         wait=wait_exponential(multiplier=0.1, max=2),
         stop=stop_after_delay(GIVE_BACK_SECONDS),
         reraise=True,
     )
-    # If the database stays away, the plan is due again once its lease ends.
+    retrying(give_back)
+
+
+def _give_back_later(give_back: Callable[[], None]) -> None:
+    """Give a plan back in a thread of its own, if a lock allows that soon enough."""
     with contextlib.suppress(DBAPIError, LeaseLost):
-        retrying(partial(holder.retry, detail, attempts=holder.plan.attempts))
+        _repeat(give_back, is_outage)
 
 
 def _of_staged(work: PlanWork, holder: Holder) -> None:

@@ -11,16 +11,15 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 
 from worker.database.engine import Database
 from worker.database.errors import (
-    LOCK_NOT_AVAILABLE,
     EnrollmentsBusy,
     Meaning,
     is_answer,
+    is_lock,
     is_outage,
     meaning_of,
     outage_of,
     refusal_of,
     sentence_of,
-    sqlstate_of,
 )
 from worker.database.probe import probe
 from worker.messaging.attempts import Attempts
@@ -81,7 +80,7 @@ class RetryPolicy:
         `seconds` limits the wait; the default is `database_wait`. Raises DBAPIError.
         """
         limit = self._database_wait if seconds is None else seconds
-        counted_until = time.monotonic()
+        counted_until = started = time.monotonic()
 
         def before_sleep(state: RetryCallState) -> None:
             nonlocal counted_until
@@ -93,7 +92,7 @@ class RetryPolicy:
         def stop(state: RetryCallState) -> bool:
             answered = is_answer(_error_of(state))
             own_limit = min(limit, ANSWERED_OUTAGE_WAIT) if answered else limit
-            return (state.seconds_since_start or 0) >= own_limit
+            return time.monotonic() - started >= own_limit
 
         failure: BaseException | None = None
 
@@ -121,6 +120,8 @@ class RetryPolicy:
         """Return whether to repeat the work soon; if connections are stale, close them."""
         if isinstance(error, EnrollmentsBusy):
             return False  # While it waits again, no other transaction that enrolls can begin.
+        if is_lock(error):
+            return False  # The statement has waited already, and lookups wait for this process.
         if meaning_of(error) is Meaning.STALE:
             self._database.close()
         return is_outage(error)
@@ -173,7 +174,7 @@ class RetryPolicy:
 
     def _accepts_other_work(self, error: BaseException) -> bool:
         # A lock of another session would make the probe wait as long as the work did.
-        if not is_answer(error) or sqlstate_of(error) == LOCK_NOT_AVAILABLE:
+        if not is_answer(error) or is_lock(error):
             return False
         try:
             probe(self._database)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from producer.contract import lookup_arguments as arguments
 from producer.contract.lookup_arguments import InvalidArgument
 from worker.answer_size import AnswerTooLarge
-from worker.database.errors import is_answer, is_outage, sentence_of
+from worker.database.errors import is_answer, is_lock, is_outage, sentence_of
 from worker.messaging import plugins
 from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.plain_text import first_line
@@ -43,6 +43,7 @@ class LookupTask(Task):
     """
 
     Request = plugins.REQUEST
+    Strategy = plugins.LOOKUP_STRATEGY
     services: ClassVar[Services]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -119,12 +120,21 @@ def answered(services: Services, work: Callable[[], Any]) -> Any:
     except DBAPIError as error:
         if not is_outage(error):
             log.exception("The lookup %s failed", current_task.request.task)
-        # Any client may read the server's own sentence, but the driver's names hosts and users.
-        why = f" ({sentence_of(error)})" if is_answer(error) else ""
-        raise Unanswerable(f"the database could not be read{why}; try again later") from None
+        raise Unanswerable(_why_unread(error)) from None
     task = current_task.request
     services.events.looked_up(task.task, task.id, time.perf_counter() - started)
     return answer
+
+
+def _why_unread(error: DBAPIError) -> str:
+    """Return why the database could not be read, for the client.
+
+    Any client may read the server's own sentence, but the driver's names hosts and users.
+    """
+    why = f" ({sentence_of(error)})" if is_answer(error) else ""
+    if is_lock(error):
+        why = f", because it is busy: another session holds a lock{why}"
+    return f"the database could not be read{why}; try again later"
 
 
 def checked(adapter: TypeAdapter[T], value: Any, name: str) -> T:

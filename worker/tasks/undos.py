@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 TURN_SECONDS: Final = 20.0
 """Seconds after which a long undo goes back to its queue, so that other work has its turn."""
 
+BUSY_SECONDS: Final = 2.0
+"""Seconds for which a task is kept waiting by the locks of others. Then an undo is requeued, and a
+dry run fails, so that the process is free for lookups."""
+
 
 class UndoTask(ServicedTask):
     """The task `enrollment.undo`: its message is acknowledged once the batch is undone.
@@ -51,7 +55,7 @@ class UndoTask(ServicedTask):
                 return refusal
             services.cached.begin_generation()  # Copies say that chunks may still be applied.
             run = partial(undo_batch, services.database, batch_id, clock=services.clock)
-            report = run(on_applied=on_applied)
+            report = run(on_applied=on_applied, busy_seconds=BUSY_SECONDS)
         except AlreadyUndone as error:
             return done_before(services.database, batch_id, error)
         except UndoneElsewhere:
@@ -83,7 +87,7 @@ def register_undos(app: Celery, services: Services) -> None:
     def rehearse_undo(batch_id: Any) -> Any:
         checked_id = checked(TEXT, batch_id, "batch_id")
         look = partial(preview, services.database, checked_id, clock=services.clock)
-        return answered(services, look)
+        return answered(services, partial(look, busy_seconds=BUSY_SECONDS))
 
     @app.task(
         shared=False,

@@ -27,7 +27,7 @@ from worker.repository import describe_students
 from worker.undo.changes import changes_of
 from worker.undo.plans import waiting_plan
 from worker.undo.repository import find_changes_of_chunk, find_progress, read_fresh
-from worker.undo.run import UndoReport, rehearse, report_of
+from worker.undo.run import BUSY_SECONDS, UndoReport, rehearse, report_of
 from worker.undo.start import undo_id_of
 from worker.undo.values import AlreadyUndone, CannotUndo, LeftPair, UnknownBatch
 
@@ -74,11 +74,13 @@ def preview(
     *,
     seconds: float = EXAMINE_SECONDS,
     clock: Clock = own_clock,
+    busy_seconds: float = BUSY_SECONDS,
 ) -> BatchUndo:
     """Return what the undo of a batch would change, by course and with names; change nothing.
 
     Of a large batch, only what can be examined in some seconds is counted. If the undo has begun,
-    its state is returned instead. Raises DBAPIError.
+    its state is returned instead. A chunk is tried again for `busy_seconds` while others hold the
+    locks that it needs. Raises DBAPIError.
     """
     try:
         if (refusal := refuse_waiting(database, batch_id)) is not None:
@@ -94,6 +96,7 @@ def preview(
             look=changes.look,
             may_go_on=lambda: time.monotonic() < until,
             clock=clock,
+            busy_seconds=busy_seconds,
         )
     except CannotUndo as error:
         return refused(batch_id, error)

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from producer.schemas import Kind
@@ -19,7 +18,7 @@ from worker.batches.counts import ROW_COUNTS, Counts
 from worker.batches.repository import sum_chunks
 from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
-from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
+from worker.database.errors import EnrollmentsBusy, is_lock
 from worker.moments import Clock, own_clock
 from worker.undo.chunks import make_chunk
 from worker.undo.left import MAX_LEFT, find_left
@@ -33,7 +32,8 @@ from worker.undo.start import add_undo_once, begin, check, stop, undo_id_of
 from worker.undo.values import LeftPair, UndoneBatch, UndoneElsewhere
 
 BUSY_SECONDS: Final = 60.0
-"""Seconds for which a transaction is tried again while others hold the locks that it needs."""
+"""Seconds for which a transaction is tried again while others hold the locks that it needs, unless
+the caller says otherwise."""
 
 _BUSY_PAUSE: Final = 0.5
 
@@ -66,12 +66,14 @@ def undo(
     on_chunk: Callable[[], object] = lambda: None,
     on_applied: Callable[[], object] = lambda: None,
     clock: Clock = own_clock,
+    busy_seconds: float = BUSY_SECONDS,
 ) -> UndoReport:
     """Undo a batch, or continue its undo after an interruption.
 
     If the batch is a member of a plan of which nothing is applied, discard the plan instead.
     `on_chunk` is called before each transaction, and `on_applied` after each chunk but the last
-    one. Raises CannotUndo, DBAPIError, and what these raise; what was undone before the error stays
+    one. A transaction is tried again for `busy_seconds` while others hold the locks that it needs.
+    Raises CannotUndo, DBAPIError, and what these raise; what was undone before the error stays
     undone.
     """
     on_chunk()
@@ -79,11 +81,12 @@ def undo(
     if plan_id is not None:
         discard(database, plan_id, clock=clock)
         return UndoReport(batch_id, undo_id_of(batch_id), discarded_plan=plan_id)
-    _unless_busy(lambda: transaction(database, lambda c: stop(c, batch_id, clock())))
-    _unless_busy(lambda: transaction(database, lambda c: begin(c, batch_id)))
+    unless_busy = partial(_unless_busy, busy_seconds)
+    unless_busy(lambda: transaction(database, lambda c: stop(c, batch_id, clock())))
+    unless_busy(lambda: transaction(database, lambda c: begin(c, batch_id)))
     for step in _steps(database, batch_id, clock):
         on_chunk()
-        _unless_busy(partial(transaction, database, step.apply))
+        unless_busy(partial(transaction, database, step.apply))
         if not step.is_last:
             on_applied()
     return report_of(database, batch_id)
@@ -111,11 +114,13 @@ def rehearse(
     look: Look = lambda *_: None,
     may_go_on: Callable[[], bool] = lambda: True,
     clock: Clock = own_clock,
+    busy_seconds: float = BUSY_SECONDS,
 ) -> UndoReport:
     """Return what the undo of a batch would do, or the rest of it, and change nothing.
 
     Each chunk is applied in a transaction that is rolled back. Before each chunk but the first one,
-    `may_go_on` says whether to examine it. Raises CannotUndo, DBAPIError.
+    `may_go_on` says whether to examine it. One is tried again for `busy_seconds`, as in `undo`.
+    Raises CannotUndo, DBAPIError.
     """
     plan_id = _waiting_plan(database, batch_id)
     report = UndoReport(batch_id, undo_id_of(batch_id), discarded_plan=plan_id)
@@ -125,7 +130,7 @@ def rehearse(
         if position and not may_go_on():
             report.is_complete = False
             break
-        _unless_busy(partial(_rehearse, database, step, report, look))
+        _unless_busy(busy_seconds, partial(_rehearse, database, step, report, look))
     return report
 
 
@@ -211,17 +216,16 @@ def _steps(database: Database, batch_id: str, clock: Clock) -> Iterator[_Step]:
     yield _Step(batch, page, number, True, is_mixed, clock)
 
 
-def _unless_busy(work: Callable[[], T]) -> T:
+def _unless_busy(seconds: float, work: Callable[[], T]) -> T:
     """Run work, again and again while other transactions do not let it begin. Raises DBAPIError."""
     retrying = Retrying(
         retry=retry_if_exception(_is_busy),
         wait=wait_fixed(_BUSY_PAUSE),
-        stop=stop_after_delay(BUSY_SECONDS),
+        stop=stop_after_delay(seconds),
         reraise=True,
     )
     return retrying(work)
 
 
 def _is_busy(error: BaseException) -> bool:
-    is_lock = isinstance(error, OperationalError) and sqlstate_of(error) == LOCK_NOT_AVAILABLE
-    return is_lock or isinstance(error, EnrollmentsBusy)
+    return is_lock(error) or isinstance(error, EnrollmentsBusy)

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from contextlib import closing
 
 import pytest
 from sqlalchemy import text
@@ -14,7 +15,9 @@ from support.chunks import apply_chunk, pairs, status
 from support.copies import Administer, as_role, name_of
 from support.databases import opened_database, store_roster
 from support.staging import advance, chunks_of, make_due, request, stage, work_on
+from support.waiting import wait_for
 from worker.database.engine import Database
+from worker.database.errors import is_lock
 from worker.messaging.attempts import Attempts
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.moments import own_clock
@@ -96,6 +99,40 @@ def test_a_plan_need_not_wait_for_its_lease_after_a_short_outage(
             decide(database, "b", Decision.DISCARD, None)
         make_due(database)
         assert advance(database).advice is None
+
+
+def test_a_plan_whose_table_is_locked_keeps_no_process_and_goes_on_soon_after(
+    postgres_database: Database,
+) -> None:
+    database = postgres_database
+    locking = database.new_engine()
+
+    def apply(chunk: StoredChunk) -> str | None:
+        other.execute(text("LOCK TABLE plans IN ACCESS EXCLUSIVE MODE"))
+        return work_on(database).apply(chunk)
+
+    store_roster(database, ["A"], ["M1"])
+    (only,) = chunks_of(request(), [pairs("A", "M1")])
+    stage(database, only)
+    work = PlanWork(database, apply, own_clock)
+    with closing(locking.connect()) as other:
+        assert [advance_next(work), advance_next(work)] == [True, True]  # It is made and approved.
+        with pytest.raises(DBAPIError) as error:
+            advance_next(work)
+        assert is_lock(error.value)
+        # This process is free again, although the plan cannot be given back yet.
+        other.rollback()
+        wait_for(lambda: is_given_back(database))
+    locking.dispose()
+    make_due(database)
+    assert advance(database).state is PlanState.DONE
+
+
+def is_given_back(database: Database) -> bool:
+    """Return whether a plan is due before its lease would end."""
+    with database.reading() as connection:
+        due = "SELECT due_at < now() + interval '20 seconds' FROM plans"
+        return bool(connection.execute(text(due)).scalar_one())
 
 
 def test_a_plan_that_is_being_applied_says_what_the_database_refuses(

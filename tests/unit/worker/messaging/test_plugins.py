@@ -18,6 +18,7 @@ from worker.messaging import (
     chunk_grouping,
     consumer,
     grouping,
+    lookups_first,
     plugins,
     result_backend,
     transport,
@@ -30,6 +31,7 @@ PLUGINS = {
     plugins.REQUEST: consumer.CountedRequest,
     plugins.STRATEGY: grouping.strategy,
     plugins.CHUNK_STRATEGY: chunk_grouping.strategy,
+    plugins.LOOKUP_STRATEGY: lookups_first.strategy,
     plugins.RESULT_BACKEND: result_backend.ResultBackend,
 }
 
@@ -122,13 +124,19 @@ def test_results_are_stored_by_our_backend(celery: Any) -> None:
     assert celery["backend"] == plugins.RESULT_BACKEND
 
 
-def test_all_tasks_are_counted_and_requests_and_chunks_grouped(celery: Any) -> None:
+def test_all_tasks_are_counted_requests_and_chunks_grouped_and_lookups_come_first(
+    celery: Any,
+) -> None:
     grouped = "worker.messaging.grouping:GroupingConsumer"
     chunks = "worker.messaging.chunk_grouping:ChunkGrouping"
     tasks = celery["tasks"]
     assert {name for name, of in tasks.items() if of["takes"] == grouped} == {"enrollment.enroll"}
     of_chunks = {name for name, of in tasks.items() if of["takes"] == chunks}
     assert of_chunks == {task.value for task in KIND_TASKS.values()}
+    first = "worker.messaging.lookups_first:LookupsFirst"
+    lookups = {name for name, of in tasks.items() if of["takes"] == first}
+    changes = {TaskName.ENROLL, TaskName.UNDO, *KIND_TASKS.values()}
+    assert lookups == {task.value for task in set(TaskName) - changes}
     counted = {name for name, of in tasks.items() if of["request"] == plugins.REQUEST}
     assert counted == {task.value for task in TaskName}
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 from celery.exceptions import Reject
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
@@ -16,7 +17,7 @@ from producer.contract.keys import Keys
 from worker.database.engine import Database, make_engine
 from worker.messaging.attempts import Attempts
 from worker.recovery.circuit import FIRST_PAUSE
-from worker.recovery.retry_policy import RetryPolicy
+from worker.recovery.retry_policy import ANSWERED_OUTAGE_WAIT, RetryPolicy
 from worker.recovery.trial import TrialInterrupted
 
 UNUSED = Attempts("redis://127.0.0.1:1/0", "here", 3, Keys())
@@ -108,6 +109,29 @@ def test_work_is_retried_until_the_database_is_available() -> None:
     work = Work(failures=3)
     assert make_policy().through_outage(work) == "done"
     assert work.attempts == 4
+
+
+def test_work_that_waited_for_a_lock_is_not_repeated() -> None:
+    """The statement has waited already; repeating it would keep the process from lookups."""
+
+    def meet_lock() -> NoReturn:
+        raise OperationalError(None, None, LockNotAvailable())
+
+    work = Work(failures=1, fail=meet_lock)
+    with pytest.raises(OperationalError):
+        make_policy().through_outage(work)
+    assert work.attempts == 1
+
+
+def test_the_time_of_the_first_attempt_counts(clock: Clock) -> None:
+    def refuse_late() -> NoReturn:
+        clock.sleep(ANSWERED_OUTAGE_WAIT)
+        raise OperationalError(None, None, InsufficientPrivilege())
+
+    work = Work(failures=1, fail=refuse_late)
+    with pytest.raises(OperationalError):
+        make_policy().through_outage(work)
+    assert work.attempts == 1
 
 
 def test_pauses_grow_and_are_reported_as_they_are_made(clock: Clock) -> None:

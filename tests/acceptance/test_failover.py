@@ -86,7 +86,7 @@ class Running:
                 if not works(call):
                     failed, seconds = time.monotonic(), watch.seconds()
                     assert failed < watch.started + 60, f"{call.__name__} still fails"
-            time.sleep(0.05)
+            time.sleep(0.2)
         return seconds
 
 
@@ -131,7 +131,7 @@ class Submitter(threading.Thread):
                         break
                     self._over.wait(0.1)
                 self.ids.append(request_id)
-                self._over.wait(0.01)
+                self._over.wait(0.04)
 
     def __enter__(self) -> Self:
         self.start()

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SIDE_BY_SIDE := --numprocesses 6 --dist loadgroup
+SIDE_BY_SIDE := --numprocesses 5 --dist loadgroup
 
 # The tests start hundreds of interpreters; without this, each of them would compile our modules.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,7 +27,7 @@ demo: $(READY) ## Start a broker, database and worker, submit 25,000 enrollments
 test: $(READY) ## Check format, lint, types and import rules, and run all tests
 	@$(MAKE) --no-print-directory --jobs=2 check run-tests
 
-# In a fresh checkout, one process compiles the tests, or each of the six would compile all of them.
+# In a fresh checkout, one process compiles the tests, or each of the five would compile all of them.
 run-tests: $(READY)
 	@test -d tests/__pycache__ || $(BIN)/python -m pytest --collect-only -qq >/dev/null || true
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)

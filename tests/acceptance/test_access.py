@@ -35,6 +35,9 @@ RULES = ROOT / "docs" / "redis-acl.conf"
 ACCESS = (ROOT / "docs" / "access.md").read_text()
 (FOR_CELERY,) = re.findall(r"^\(-@all \+subscribe .*$", ACCESS, flags=re.MULTILINE)
 
+# One process of the test run starts the servers with the rules, for all of these tests.
+pytestmark = pytest.mark.xdist_group("rules of redis")
+
 
 class Guarded(NamedTuple):
     """A Valkey whose only users are those of the rules."""

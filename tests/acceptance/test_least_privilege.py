@@ -69,6 +69,10 @@ def psql(server: URL, script: Path, **variables: str) -> Any:
     )
 
 
+# One process of the test run starts the stack, for all of these tests.
+pytestmark = pytest.mark.xdist_group("least privilege")
+
+
 @pytest.fixture(scope="module")
 def stack(
     tmp_path_factory: pytest.TempPathFactory, postgres: Callable[[str], str], administer: Administer

@@ -255,8 +255,8 @@ def any_client(
             yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """A real browser; for a module only, because it needs the thread's event loop for itself."""
+    """A real browser; it ends before a test without one, which may need an event loop."""
     with running_browser() as started:
         yield Browser(started)

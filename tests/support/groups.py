@@ -1,6 +1,8 @@
 """Divide the tests among the processes of a test run, so that all of them end at the same time.
 
-Tests that share something expensive stay in one process. Those that take long begin first.
+Tests that share something expensive stay in one process. Those that take long begin first. What a
+group of tests shares ends with the last of them: until the end of the run, it would use a hundredth
+of a processor, and a browser would keep the event loop of the process.
 """
 
 import math
@@ -31,6 +33,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         group = _group_of(item)
         if group is not None and not item.nodeid.endswith(f"@{group}"):
             item._id = type(item.id).parse(f"{item.nodeid}@{group}")  # noqa: SLF001
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End what the next test does not share, after all that depends on it has ended."""
+    is_grouped = getattr(item.config.option, "loadgroup", False)
+    if is_grouped and (nextitem is None or _group_of(nextitem) != _group_of(item)):
+        _end(item, "deployment")
+    if nextitem is None or "browser" not in _fixtures_of(nextitem):
+        _end(item, "browser")
+
+
+def _fixtures_of(item: pytest.Item) -> list[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else []
+
+
+def _end(item: pytest.Item, fixture: str) -> None:
+    """End a fixture of the whole run, if a test of this process has started it."""
+    if isinstance(item, pytest.Function):
+        for definition in item._fixtureinfo.name2fixturedefs.get(fixture, ()):  # noqa: SLF001
+            definition.finish(item._request)  # type: ignore[arg-type]  # noqa: SLF001
 
 
 def _slow_first(items: list[pytest.Item]) -> list[pytest.Item]:

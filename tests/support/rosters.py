@@ -26,7 +26,11 @@ def enter_roster(
     courses: Iterable[str | dict[str, str]],
 ) -> None:
     """Enter students and courses, each as a record or just its SIS id."""
-    for kind, records in ((Kind.STUDENTS, students), (Kind.COURSES, courses)):
-        submit_and_finish(
-            client, kind, [{"sis_id": one} if isinstance(one, str) else one for one in records]
+    batches = [
+        client.submit_batch(
+            kind, [{"sis_id": one} if isinstance(one, str) else one for one in records]
         )
+        for kind, records in ((Kind.STUDENTS, students), (Kind.COURSES, courses))
+    ]
+    for batch in batches:
+        finished(client, batch.batch_id)

@@ -18,7 +18,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
         waited = time.monotonic() - start
         is_over = waited >= seconds and waited >= seconds * slowness()
         assert not is_over, f"the condition was not met within {waited:.1f} s"
-        time.sleep(min(0.02 + waited / 20, 0.25))
+        time.sleep(min(0.02 + waited / 10, 0.25))
 
 
 def slowness() -> float:

@@ -17,9 +17,6 @@ from support.workers import worker_environment
 
 MODULES = [module.name for module in pkgutil.walk_packages(worker.__path__, "worker.")]
 
-PARTS = 2
-"""Into so many tests the modules are divided, which run side by side."""
-
 LOADED = """
 import importlib, sys
 importlib.import_module({module!r})
@@ -135,9 +132,8 @@ def test_what_can_be_imported_from_the_producer_is_what_its_modules_define() -> 
         exec("from producer import EnrolmentClient")  # noqa: S102
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_a_module_of_the_worker_needs_no_environment_and_opens_no_socket(part: int) -> None:
-    modules = sorted({*MODULES} - {"worker.celery", "worker.migrations"})[part::PARTS]
+def test_a_module_of_the_worker_needs_no_environment_and_opens_no_socket() -> None:
+    modules = sorted({*MODULES} - {"worker.celery", "worker.migrations"})
     done = run(NO_SOCKETS + IMPORT_EACH, *modules)
     assert (done.stdout, done.stderr) == (f"all {len(modules)}\n", "")
 

@@ -29,8 +29,9 @@ def client(any_client: EnrollmentClient) -> EnrollmentClient:
 def roster(client: EnrollmentClient) -> tuple[str, str]:
     """A student and a course of this test's own, by SIS id."""
     student, course = own_id("S"), own_id("C")
-    client.wait(client.submit_batch(Kind.STUDENTS, [StudentRecord(sis_id=student, name="Ada")]))
+    people = client.submit_batch(Kind.STUDENTS, [StudentRecord(sis_id=student, name="Ada")])
     client.wait(client.submit_batch("courses", [{"sis_id": course, "title": "Logic"}]))
+    client.wait(people)
     return student, course
 
 

@@ -223,7 +223,7 @@ def test_concurrent_submissions_succeed_only_with_the_same_records(
                 outcomes.append((number, False))
 
     def lose_claims() -> None:
-        while not over.is_set():
+        while not over.wait(0.001):
             redis.delete(Keys().batch(name))
 
     loser = threading.Thread(target=lose_claims)

@@ -131,7 +131,7 @@ class Submitter(threading.Thread):
                         break
                     self._over.wait(0.1)
                 self.ids.append(request_id)
-                self._over.wait(0.04)
+                self._over.wait(0.01)
 
     def __enter__(self) -> Self:
         self.start()

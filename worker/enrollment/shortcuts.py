@@ -368,9 +368,7 @@ def _drop(
     if clean.drops is not None:
         missing = end_at_once(connection, clean.drops)
     else:
-        missing = clean.requests.pairs - end_enrollments(
-            connection, _drops(chunk, clean, moment)
-        )
+        missing = clean.requests.pairs - end_enrollments(connection, _drops(chunk, clean, moment))
     if missing:
         drops = _drops(chunk, clean, moment)
         keep_drops(connection, {pair: drops[pair] for pair in missing})

@@ -132,6 +132,15 @@ def test_requests_of_which_a_part_was_enrolled_before_are_undone_once(
     assert report.counts["dropped"] == len(PAIRS) - len(enrolled)
 
 
+@pytest.mark.one_database
+def test_a_batch_of_the_same_moment_counts_only_for_what_it_names(sqlite_feeds: Feeds) -> None:
+    for batch_id, pair, minute in (("first", P, 0), ("other", PAIRS[3], 0), ("last", PAIRS[1], 1)):
+        sqlite_feeds.batch(None, [pair], at(minute), batch_id=batch_id)
+    for batch_id in ("last", "first"):
+        undo(sqlite_feeds.database, batch_id, clock=clock)
+    assert sqlite_feeds.pairs() == {PAIRS[3]}
+
+
 INTERRUPTED = [
     ([ENROLL, DROP], 0, 1),
     ([ENROLL, DROP], 1, 0),

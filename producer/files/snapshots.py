@@ -73,8 +73,8 @@ def check_layout(source: Readable, choices: Choices) -> None:
         )
     if choices.drop:
         raise UnreadableFile(
-            f"Every line of {source.name} would be a drop, but a snapshot names those who are"
-            " enrolled, and drops the others. Leave one of the two options out.",
+            f"{source.name} is submitted as drops, but a snapshot names those who are enrolled, and"
+            " drops the others. Leave one of the two options out.",
             "drop",
             "snapshot",
         )

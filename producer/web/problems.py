@@ -26,6 +26,7 @@ from producer.errors import (
     UnreadableFile,
 )
 from producer.schemas import Code, ContractModel
+from producer.web.parameter_problems import explain_parameter
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,8 @@ def _on_invalid(request: Request, error: Exception) -> JSONResponse:
         document = _body_problem(first, error.body, body.field_info.annotation)
         return _problem_response(422, Code.INVALID_REQUEST, **document)
     field = ".".join(map(str, rest)) or None
-    detail = f"{field}: {first['msg']}" if field else str(first["msg"])
+    sentence = explain_parameter(first)
+    detail = f"{field}: {sentence}" if field else sentence
     return _problem_response(422, Code.INVALID_REQUEST, detail[:500], field=field)
 
 

@@ -24,12 +24,11 @@ from worker.undo.repository import (
     find_batch,
     find_changes,
     find_past,
-    find_placed,
     next_fresh,
     read_fresh,
 )
 from worker.undo.settle import settle
-from worker.undo.together import read_together
+from worker.undo.together import derived_changes, read_together
 from worker.undo.values import PageUndo, Restored, Reversal, UndoneBatch
 
 
@@ -181,8 +180,8 @@ def _pairs_of(connection: Connection, batch: UndoneBatch, page: Page) -> set[Pai
     if submitted is None or not pairs:
         return pairs
     students = {student for student, _ in pairs}
-    placed = find_placed(connection, batch_id, submitted.moment, students)
-    return pairs - {(row.student_id, row.course_id) for row in placed}
+    derived = derived_changes(connection, batch_id, submitted.moment, students)
+    return pairs - {change.pair for change in derived}
 
 
 def _restored(

@@ -71,25 +71,30 @@ def _everything_about(
         changes += changes_of(row)
         for pair in pairs_named_in(row):
             last[pair] = max(row.counts_at, last.get(pair, row.counts_at))
-    for change in _derived_changes(connection, batch, students):
+    for change in derived_changes(connection, batch.id, batch.moment, students):
         changes.append(change)
         last[change.pair] = max(change.moment, last.get(change.pair, change.moment))
     return changes, last
 
 
-def _derived_changes(
-    connection: Connection, batch: UndoneBatch, students: Collection[int]
+def derived_changes(
+    connection: Connection, batch_id: str, moment: datetime, students: Collection[int]
 ) -> Iterator[Change]:
+    """Yield the pairs of some students that derived results of a batch have opened.
+
+    `moment` is that at which the batch counts.
+    """
     placed = {
-        (row.student_id, row.course_id): line_request_id(batch.id, row.chunk, row.position)
-        for row in find_placed(connection, batch.id, batch.moment, students)
+        (row.student_id, row.course_id): line_request_id(batch_id, row.chunk, row.position)
+        for row in find_placed(connection, batch_id, moment, students)
     }
-    # Two batches may have one moment: the results tell which of them opened a pair.
+    # Stored results name a place, too, and two batches may have one moment: the derived results
+    # tell which of them opened a pair.
     results = {result.request_id: result for result in find_derived(connection, placed.values())}
     for (student, course), request_id in placed.items():
         result = results.get(request_id)
         if result and result.student_id == student and course in result.enrolled_ids:
-            yield Change((student, course), Action.ENROLL, batch.moment, request_id)
+            yield Change((student, course), Action.ENROLL, moment, request_id)
 
 
 def _past_of(connection: Connection, pairs: dict[Pair, list[Change]]) -> dict[Pair, list[Ended]]:

@@ -95,7 +95,7 @@ def _place(request_id: str) -> tuple[str, int, int] | None:
     return batch_id, number, position
 
 
-def _entry_at(position: Any) -> Any:
+def entry_at(position: Any) -> Any:
     """Return the entry at a position of a chunk; it is empty behind the last one."""
     size = BatchChunk.fresh_size
     return func.substr(BatchChunk.fresh, position * size + 1, size, type_=LargeBinary())
@@ -104,7 +104,7 @@ def _entry_at(position: Any) -> Any:
 @cache
 def _select_derived(dialect: str) -> Any:
     source = rows_as_table(dialect, _PLACE)
-    entry = _entry_at(source.c.position)
+    entry = entry_at(source.c.position)
     is_chunk = (BatchChunk.batch_id == source.c.batch_id) & (BatchChunk.number == source.c.number)
     return (
         select(*source.c, BatchChunk.applied_at, Batch.moment, entry)
@@ -144,7 +144,7 @@ def _select_of_student(dialect: str, before: bool) -> Any:  # noqa: FBT001 - for
             for rows in (opened, past)
         )
     ).subquery()
-    entry = _entry_at(places.c.position)
+    entry = entry_at(places.c.position)
     # Two batches may have one moment, so the entry decides whether the row is of this chunk.
     key = func.substr(entry, 1, KEY_BYTES, type_=LargeBinary())
     is_of_student = or_(
@@ -181,7 +181,7 @@ def find_opening_request(connection: Connection, pair: Pair, moment: datetime) -
 
 
 _OPENING = (
-    select(Batch.id, BatchChunk.number, StudentCourse.position, _entry_at(StudentCourse.position))
+    select(Batch.id, BatchChunk.number, StudentCourse.position, entry_at(StudentCourse.position))
     .select_from(StudentCourse)
     .join(Batch, Batch.moment == StudentCourse.enrolled_at)
     .join(

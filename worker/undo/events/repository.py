@@ -15,6 +15,8 @@ from worker.database.sets import (
     row_parameters,
     rows_as_table,
 )
+from worker.enrollment.derived.entries import unpack
+from worker.enrollment.derived.repository import entry_at
 from worker.models import (
     Batch,
     BatchChunk,
@@ -88,13 +90,19 @@ def _select_results(dialect: str) -> Any:
 def _derived(
     connection: Connection, pairs: Collection[Pair], since: datetime | None
 ) -> Iterator[Event]:
-    """Yield what requests did whose results are not stored: they opened enrollments."""
+    """Yield what requests did whose results are not stored: they opened enrollments.
+
+    Rows of stored results name a place in their chunk, too, and two batches may have one moment:
+    the entry at that place tells which request opened a pair.
+    """
     dialect = connection.dialect.name
     parameters = row_parameters(dialect, _PAIR, sorted(pairs)) | {"since": since}
     for rows in (StudentCourse, PastEnrollment):
         for row in connection.execute(_select_derived(dialect, rows), parameters):
-            pair = (row.student_id, row.course_id)
-            yield Event(pair, Action.ENROLL, row.enrolled_at, True, row.id, row.data_set)
+            entry = unpack(row.entry)
+            if entry and entry.student == row.student_id and row.course_id in entry.courses:
+                pair = (row.student_id, row.course_id)
+                yield Event(pair, Action.ENROLL, row.enrolled_at, True, row.id, row.data_set)
 
 
 _PAIR = columns_of(StudentCourse, "student_id", "course_id")
@@ -106,7 +114,14 @@ def _select_derived(dialect: str, rows: Any) -> Any:
     is_pair = (rows.student_id == source.c.student_id) & (rows.course_id == source.c.course_id)
     is_chunk = (BatchChunk.batch_id == Batch.id) & (BatchChunk.number == rows.chunk)
     return (
-        select(rows.student_id, rows.course_id, rows.enrolled_at, Batch.id, Batch.data_set)
+        select(
+            rows.student_id,
+            rows.course_id,
+            rows.enrolled_at,
+            Batch.id,
+            Batch.data_set,
+            entry_at(rows.position).label("entry"),
+        )
         .select_from(source)
         .join(rows, is_pair)
         .join(Batch, Batch.moment == rows.enrolled_at)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from support.databases import opened_database, without_syncing
-from support.snapshots import Feeds, Pair, at, clear, clock, grid, make_feeds
+from support.snapshots import Feeds, Pair, at, chunk_of, clear, clock, deliver, grid, make_feeds
 from worker.database.engine import Database, transaction
 from worker.intervals.undone.repository import find_undone, find_undos
 from worker.undo.run import rehearse, undo
@@ -115,6 +115,30 @@ def test_one_pair_and_several_batches_that_are_undone(
 ) -> None:
     order = [number for number, step in enumerate(script) if "hand" not in step.form]
     check(sqlite_feeds, script, order[::-1] if backwards else order)
+
+
+@pytest.mark.one_database
+@pytest.mark.parametrize("enrolled", [[], [PAIRS[0]], [PAIRS[1]], [PAIRS[0], PAIRS[2]]])
+def test_requests_of_which_a_part_was_enrolled_before_are_undone_once(
+    sqlite_feeds: Feeds, enrolled: list[Pair]
+) -> None:
+    sqlite_feeds.by_hand(at(0), enroll=enrolled)
+    records = [{"student_id": student, "course_ids": ["C1", "C2"]} for student in ("S1", "S2")]
+    deliver(sqlite_feeds.database, chunk_of("first", records=records), at(1))
+    sqlite_feeds.batch(None, [PAIRS[3]], at(2), batch_id="second", drops=True)
+    undo(sqlite_feeds.database, "second", clock=clock)
+    report = undo(sqlite_feeds.database, "first", clock=clock)
+    assert sqlite_feeds.pairs() == set(enrolled)
+    assert report.counts["dropped"] == len(PAIRS) - len(enrolled)
+
+
+@pytest.mark.one_database
+def test_a_batch_of_the_same_moment_counts_only_for_what_it_names(sqlite_feeds: Feeds) -> None:
+    for batch_id, pair, minute in (("first", P, 0), ("other", PAIRS[3], 0), ("last", PAIRS[1], 1)):
+        sqlite_feeds.batch(None, [pair], at(minute), batch_id=batch_id)
+    for batch_id in ("last", "first"):
+        undo(sqlite_feeds.database, batch_id, clock=clock)
+    assert sqlite_feeds.pairs() == {PAIRS[3]}
 
 
 INTERRUPTED = [

@@ -174,7 +174,7 @@ def test_a_snapshot_needs_the_scope_drop_unless_it_is_a_report(front: MemoryFron
         ("snapshot=x&data_set=y", lines("S00"), "data_set: a snapshot belongs"),
         ("snapshot=sis:fall", "sis_id,name\nS1,Ada\n", "snapshot: a snapshot needs enrollments"),
         ("data_set=sis:fall", "sis_id,name\nS1,Ada\n", "data_set: only enrollments belong"),
-        ("snapshot=sis:fall&drop=true", lines("S00"), "Every line of The file would be a drop"),
+        ("snapshot=sis:fall&drop=true", lines("S00"), "The file is submitted as drops"),
         (
             "snapshot=sis:fall",
             "student_id,course_id,action\nS00,C1,drop\n",

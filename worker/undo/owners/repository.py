@@ -200,27 +200,28 @@ def pages_with_outcome(connection: Connection, plan_id: str, outcome: str) -> It
     return _pages(connection, wanted, key)
 
 
-def find_adoptions(
-    connection: Connection, pairs: Collection[Pair]
+def find_pairs_with(
+    connection: Connection, pairs: Collection[Pair], outcome: str
 ) -> list[tuple[Pair, str, datetime]]:
-    """Return which snapshots adopted some of these pairs, and when those count."""
+    """Return which snapshots did this with some of these pairs, and when those count."""
     plans = connection.execute(
         select(PlanRow.id, PlanRow.request, PlanRow.moment).where(PlanRow.data_set.is_not(None))
     )
-    moments = {row.id: row.moment for row in plans if row.request["adopt"]}
+    option = "adopt" if outcome == ADOPTED else "snapshot"
+    moments = {row.id: row.moment for row in plans if row.request[option]}
     if not moments:
         return []
     dialect = connection.dialect.name
     source, row = rows_as_table(dialect, _PAIR), PlannedDropRow
     is_pair = (row.student_id == source.c.student_id) & (row.course_id == source.c.course_id)
-    adopted = (
+    wanted = (
         select(row.student_id, row.course_id, row.plan_id)
         .select_from(source)
         .join(row, is_pair)
-        .where(row.outcome == ADOPTED, is_among(dialect, row.plan_id))
+        .where(row.outcome == outcome, is_among(dialect, row.plan_id))
     )
     parameters = row_parameters(dialect, _PAIR, sorted(set(pairs)))
-    rows = connection.execute(adopted, parameters | list_parameter(dialect, moments.keys()))
+    rows = connection.execute(wanted, parameters | list_parameter(dialect, moments.keys()))
     return [((student, course), plan, moments[plan]) for student, course, plan in rows]
 
 

@@ -183,21 +183,32 @@ def set_swept_at(
 def _pages(connection: Connection, wanted: Any, key: tuple[Any, Any]) -> Iterator[list[Pair]]:
     """Yield the pairs that a statement selects in pages, in the order of their key."""
     after = (0, 0)
-    while True:
-        page = wanted.where(tuple_(*key) > tuple_(*after)).order_by(*key).limit(PAGE)
-        pairs = [(student, course) for student, course in connection.execute(page)]
-        if not pairs:
-            return
+    while pairs := _page(connection, wanted, key, after):
         yield pairs
         after = pairs[-1]
 
 
+def _page(connection: Connection, wanted: Any, key: tuple[Any, Any], after: Pair) -> list[Pair]:
+    page = wanted.where(tuple_(*key) > tuple_(*after)).order_by(*key).limit(PAGE)
+    return [(student, course) for student, course in connection.execute(page)]
+
+
 def pages_with_outcome(connection: Connection, plan_id: str, outcome: str) -> Iterator[list[Pair]]:
     """Yield the pairs with which a plan did this, a page at a time."""
+    wanted, key = _with_outcome(plan_id, outcome)
+    return _pages(connection, wanted, key)
+
+
+def find_adopted(connection: Connection, plan_id: str, after: Pair) -> list[Pair]:
+    """Return the next pairs that a snapshot adopted, in the order of their keys."""
+    wanted, key = _with_outcome(plan_id, ADOPTED)
+    return _page(connection, wanted, key, after)
+
+
+def _with_outcome(plan_id: str, outcome: str) -> tuple[Any, tuple[Any, Any]]:
     row = PlannedDropRow
     key = (row.student_id, row.course_id)
-    wanted = select(*key).where(row.plan_id == plan_id, row.outcome == outcome)
-    return _pages(connection, wanted, key)
+    return select(*key).where(row.plan_id == plan_id, row.outcome == outcome), key
 
 
 def find_pairs_with(

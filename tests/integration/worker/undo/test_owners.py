@@ -2,9 +2,10 @@
 
 import pytest
 
+from producer.schemas import Action
 from support.snapshots import Feeds, at, clock, grid, make_feeds
 from worker.database.engine import Database
-from worker.undo.run import undo
+from worker.undo.run import rehearse, undo
 
 PAIR = ("S1", "C1")
 
@@ -33,3 +34,32 @@ def test_what_a_list_drops_and_enrolls_again_belongs_to_each_owner_in_turn(
         undo(feeds.database, batch_id, clock=clock)
         assert (feeds.owners()[PAIR], feeds.notes()) == expected, batch_id
         batch_id = f"undo:{batch_id}"
+
+
+def test_an_adopted_enrollment_that_a_later_snapshot_dropped_is_left_and_listed(
+    feeds: Feeds,
+) -> None:
+    by_hand, rest = grid((1, 2)), grid((3,))
+    feeds.batch("sis", rest, at(0))
+    feeds.batch(None, by_hand, at(1))
+    feeds.snapshot("sis", [*by_hand, *rest], at(2), adopt=True, batch_id="adopts")
+    feeds.by_hand(at(3), drop=by_hand[1:])
+    feeds.snapshot("sis", rest, at(4), batch_id="drops")
+    shown = rehearse(feeds.database, "adopts", clock=clock)
+    report = undo(feeds.database, "adopts", clock=clock)
+    assert report == shown
+    assert feeds.pairs() == set(rest)
+    assert (report.counts["superseded"], report.left_to_snapshots) == (1, 1)
+    (left,) = report.left
+    assert (left.student_sis_id, left.action, left.request_id) == ("S1", Action.ENROLL, "drops")
+    again = undo(feeds.database, "undo:adopts", clock=clock)
+    assert (feeds.pairs(), again.left) == (set(rest), [])
+
+
+def test_an_adopted_enrollment_that_is_enrolled_again_is_not_listed(feeds: Feeds) -> None:
+    feeds.batch(None, [PAIR], at(1))
+    feeds.snapshot("sis", [PAIR], at(2), adopt=True, batch_id="adopts")
+    feeds.snapshot("sis", [], at(3), batch_id="drops")
+    undo(feeds.database, "drops", clock=clock)
+    assert undo(feeds.database, "adopts", clock=clock).left == []
+    assert feeds.owners() == {PAIR: None}

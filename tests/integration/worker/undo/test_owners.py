@@ -51,7 +51,7 @@ def test_an_adopted_enrollment_that_a_later_snapshot_dropped_is_left_and_listed(
     assert feeds.pairs() == set(rest)
     assert (report.counts["superseded"], report.left_to_snapshots) == (1, 1)
     (left,) = report.left
-    assert (left.student_sis_id, left.action, left.request_id) == ("S1", Action.ENROLL, "drops")
+    assert (left.student_sis_id, left.action, left.moment) == ("S1", Action.ENROLL, at(4))
     again = undo(feeds.database, "undo:adopts", clock=clock)
     assert (feeds.pairs(), again.left) == (set(rest), [])
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
@@ -75,13 +75,41 @@ StoredId = Annotated[
 """The id of a request or a batch, also of one that undoes another, when it is looked up."""
 
 MAX_DATA_SET: Final = 128
+_SPACES_AT_ENDS: Final = "must not begin or end with a space; remove the spaces at its ends"
+
+
+def _without_spaces_at_ends(name: str) -> str:
+    # Two names that look the same would be two feeds.
+    if name != name.strip():
+        raise ValueError(_SPACES_AT_ENDS)
+    return name
+
+
 DataSetName = Annotated[
     str,
     StringConstraints(
         strict=True, min_length=1, max_length=MAX_DATA_SET, pattern=r"^[^\x00-\x1f\x7f]*$"
     ),
+    AfterValidator(_without_spaces_at_ends),
 ]
 """The name of a data set: the feed that a batch belongs to, for example `sis:2026-fall`."""
+_DATA_SET_NAME: Final[TypeAdapter[str]] = TypeAdapter(DataSetName)
+
+
+def data_set_name_problem(name: str) -> str | None:
+    """Return a sentence that says why a text is not a valid name of a data set; None if it is."""
+    try:
+        _DATA_SET_NAME.validate_python(name)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "value_error":
+            return f"the name of a data set {_SPACES_AT_ENDS}"
+        return (
+            f"the name of a data set has 1 to {MAX_DATA_SET} characters, none of them a control"
+            " character such as a line break; for example sis:2026-fall"
+        )
+    return None
+
+
 Identifier = Annotated[Text | Key, Field(union_mode="left_to_right")]
 """An integer is our primary key, a string is the upstream SIS id; neither is read as the other."""
 

@@ -116,7 +116,7 @@ class Chunk(ContractModel):
     data_set: DataSetName | None = Field(
         default=None,
         description="The data set that the batch belongs to, only for enrollments; all chunks of a"
-        " batch name the same one.",
+        " batch name the same one. Its name has no spaces at its ends.",
     )
     plan: PlanRequest | None = Field(
         default=None,

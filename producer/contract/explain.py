@@ -14,6 +14,7 @@ from producer.fields import (
     FIELD_ERROR,
     MAX_CHUNK_RECORDS,
     MAX_COURSES,
+    MAX_DATA_SET,
     MAX_KEY,
     MAX_LOOKUP,
     MAX_REQUEST_ID,
@@ -72,6 +73,7 @@ _RULES: Final[Mapping[str, str]] = {
     "last": "must be true or false",
     "records": f"must be a list of at most {MAX_CHUNK_RECORDS} records",
     "refused": f"must be a list of at most {MAX_CHUNK_RECORDS} refused lines",
+    "data_set": f"must be a name of 1 to {MAX_DATA_SET} characters without control characters",
     "plan.id": _REQUEST_ID,
     "plan.members": "must be a list of 1 to 10 batches",
     "plan.members.batch_id": _REQUEST_ID,
@@ -89,7 +91,7 @@ _RULES: Final[Mapping[str, str]] = {
 _OBJECTS: Final = ("plan", "before")
 """The fields of a chunk that are objects themselves: an error names the field in them."""
 
-_PATTERNS: Final = ("digest", "plan.hold")
+_PATTERNS: Final = ("data_set", "digest", "plan.hold")
 """Texts of which only some characters are allowed, so that their rule says more."""
 
 _TEXT_RULES: Final[Mapping[str, str]] = {

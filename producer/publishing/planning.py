@@ -8,12 +8,11 @@ from pydantic import TypeAdapter, ValidationError
 from producer.contract.explain import parse_record
 from producer.contract.plan_requests import ALWAYS, Hold, PlanMember, PlanPurpose, PlanRequest
 from producer.errors import InvalidRequest
-from producer.fields import MAX_DATA_SET, DataSetName
+from producer.fields import data_set_name_problem
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import Membership
 from producer.schemas import Code, EnrollmentProblem, Kind
 
-_DATA_SET: TypeAdapter[str] = TypeAdapter(DataSetName)
 _HOLD: TypeAdapter[str] = TypeAdapter(Hold)
 
 
@@ -59,12 +58,9 @@ class PlanOptions(NamedTuple):
 
     def _problems(self) -> Iterator[OptionProblem]:
         for option, name in (("data_set", self.data_set), ("snapshot", self.snapshot)):
-            if name is not None and not _fits(_DATA_SET, name):
-                yield OptionProblem(
-                    option,
-                    f"the name of a data set has 1 to {MAX_DATA_SET} characters, none of them a"
-                    " control character such as a line break; for example sis:2026-fall",
-                )
+            problem = None if name is None else data_set_name_problem(name)
+            if problem is not None:
+                yield OptionProblem(option, problem)
         if self.snapshot is not None and self.data_set not in (None, self.snapshot):
             yield OptionProblem(
                 "data_set",

@@ -31,6 +31,13 @@ class _Event(NamedTuple):
     """That of the batch."""
 
 
+def submitted_id(batch_id: str) -> str:
+    """Return the id of the batch that was submitted, for it or for an undo of it."""
+    while batch_id.startswith(UNDO_PREFIX):
+        batch_id = batch_id.removeprefix(UNDO_PREFIX)
+    return batch_id
+
+
 class Ownership:
     """The owners and the notes of a world, as they follow from the batches that count."""
 
@@ -40,9 +47,7 @@ class Ownership:
 
     def restore(self, undo_id: str) -> None:
         """Take back what the batch did that was just undone; do it again if an undo was undone."""
-        batch_id = undo_id
-        while batch_id.startswith(UNDO_PREFIX):
-            batch_id = batch_id.removeprefix(UNDO_PREFIX)
+        batch_id = submitted_id(undo_id)
         data_set, moment = self._world.batches.origin_of(batch_id)
         if data_set is None:
             return
@@ -51,6 +56,17 @@ class Ownership:
             self._apply_again(batch_id, data_set, snapshot)
         else:
             self._take_back(data_set, moment, snapshot)
+
+    def restore_reopened(self, undo_id: str, pair: Pair, ended_at: datetime) -> None:
+        """Let a pair belong to its former owner that a batch ended and opened again, or to its own.
+
+        `ended_at` is when the batch ended it.
+        """
+        batch_id, intervals = submitted_id(undo_id), self._world.enrollments.intervals
+        owner = intervals.past_owners.get((pair, ended_at))
+        if self._world.batches.counts(batch_id):
+            owner, _ = self._world.batches.origin_of(batch_id)
+        self._data_sets.change_owner([pair], intervals.owners.get(pair), owner)
 
     def renew_notes(self, pairs: Collection[Pair], name: str | None = None) -> None:
         """Note again which other data sets name pairs: the data set of a name, or all of them."""

@@ -1,7 +1,7 @@
 """Undo batches in memory: end what they opened, and open what they ended, as workers do."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,7 @@ from producer.contract.undos import (
 from producer.fields import MAX_STORED_ID, UNDO_PREFIX
 from producer.schemas import Action, Kind, StudentEnrollmentRequest
 from producer.testing.intervals import Pair
-from producer.testing.ownership import Ownership
+from producer.testing.ownership import Ownership, submitted_id
 from producer.testing.reading import names_of_course
 from producer.testing.results import Result, Times
 from producer.testing.world import World
@@ -94,7 +94,8 @@ class Undos:
         world = self._world
         world.batches.stop(batch.batch_id)
         results = _results_of(world, batch.batch_id)
-        reversals = list(map(self._moved, self._reversals(results)))
+        reopened = self._reopened(submitted_id(undo_id))
+        reversals = list(map(self._moved, self._reversals(results, reopened)))
         chunk = EnrollmentChunk.model_construct(
             batch_id=undo_id,
             number=0,
@@ -110,7 +111,9 @@ class Undos:
         for reversal in reversals:
             if reversal.pair in opened:
                 world.data_sets.change_owner([reversal.pair], None, reversal.owner)
-        ownership.renew_notes(opened)
+        for pair, changes in reopened.items():
+            ownership.restore_reopened(undo_id, pair, changes[0].moment)
+        ownership.renew_notes(opened | reopened.keys())
         named = {pair for result in results for pair in _pairs_of(result)}
         for pair in named:
             self._confirm(pair)
@@ -144,12 +147,36 @@ class Undos:
             if any(change.superseded_by is None for change in changes):
                 yield result
 
-    def _reversals(self, results: Sequence[Result]) -> Iterator[_Reversal]:
-        """Yield what undoes the changes of each pair, at the last moment of the batch for it."""
+    def _reopened(self, batch_id: str) -> dict[Pair, list[_Change]]:
+        """Return what a batch did to pairs that it ended and opened again, if no later one did."""
+        by_pair: dict[Pair, list[_Change]] = defaultdict(list)
+        for pair, change in _changes_of(_results_of(self._world, batch_id)):
+            by_pair[pair].append(change)
+        return {
+            pair: changes
+            for pair, changes in by_pair.items()
+            if changes[0].action is Action.DROP
+            and changes[-1].action is Action.ENROLL
+            and not self._is_changed_after(pair, changes[-1].moment)
+        }
+
+    def _is_changed_after(self, pair: Pair, moment: datetime) -> bool:
+        later = [result for result in self._counting(pair) if result.moment > moment]
+        return any(changed == pair for changed, _ in _changes_of(later))
+
+    def _reversals(
+        self, results: Sequence[Result], reopened: Collection[Pair]
+    ) -> Iterator[_Reversal]:
+        """Yield what undoes the changes of each pair, at the last moment of the batch for it.
+
+        An undo confirmed those in `reopened`, and changed nothing: they are confirmed once more.
+        """
         last = {pair: result.moment for result in results for pair in _pairs_of(result)}
         by_pair: dict[Pair, list[_Change]] = defaultdict(list)
         for pair, change in _changes_of(results):
             by_pair[pair].append(change)
+        for pair in (last.keys() & reopened) - by_pair.keys():
+            yield _Reversal(pair, Action.ENROLL, last[pair] + _STEP, None)
         for pair, changes in by_pair.items():
             intervals = self._world.enrollments.intervals
             past = {end: began for end, began in intervals.past.get(pair, {}).items() if began}

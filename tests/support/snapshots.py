@@ -128,6 +128,21 @@ class Feeds:
         chunk = chunk_of(batch_id or self.batch_id(), pairs, data_set, drops=drops)
         return deliver(self.database, chunk, moment)
 
+    def reopen(
+        self,
+        data_set: str | None,
+        pairs: Collection[Pair],
+        moment: datetime,
+        *,
+        batch_id: str | None = None,
+    ) -> Applied:
+        """Drop pairs and enroll them again, by an operation list."""
+        drops = [{"student_id": s, "course_ids": [], "drop_course_ids": [c]} for s, c in pairs]
+        enrolls = [{"student_id": s, "course_ids": [c]} for s, c in pairs]
+        records = [*drops, *enrolls]
+        chunk = chunk_of(batch_id or self.batch_id(), data_set=data_set, records=records)
+        return deliver(self.database, chunk.model_copy(update={"ordered": True}), moment)
+
     def by_hand(
         self, moment: datetime, *, enroll: Iterable[Pair] = (), drop: Iterable[Pair] = ()
     ) -> list[StoredResult]:

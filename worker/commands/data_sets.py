@@ -4,12 +4,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection
 
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.printable import moment_text, shell_word
-from producer.fields import MAX_DATA_SET, DataSetName
+from producer.fields import data_set_name_problem
 from worker.commands.session import (
     DATABASE,
     EPILOG,
@@ -31,8 +30,6 @@ from worker.data_sets.repository import (
 from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
 from worker.snapshots.rules import HoldRules, read_rules
-
-_NAME: TypeAdapter[str] = TypeAdapter(DataSetName)
 
 RULES_EPILOG = DATABASE + exit_codes(refused="there is no such data set", unreachable=NO_DATABASE)
 EXAMPLES = """
@@ -69,15 +66,10 @@ class _Name(click.ParamType[str]):
     name = "name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return _NAME.validate_python(value)
-        except ValidationError:
-            self.fail(
-                f"the name of a data set has 1 to {MAX_DATA_SET} characters and no control"
-                " characters",
-                param,
-                ctx,
-            )
+        problem = data_set_name_problem(value)
+        if problem is not None:
+            self.fail(problem, param, ctx)
+        return str(value)
 
 
 _name = click.argument("name", type=_Name())

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from producer.contract.chunks import fingerprint_of, line_request_id
+from producer.fields import UNDO_PREFIX
 from worker.database.engine import Database
 from worker.enrollment.derived.entries import unpack_all
 from worker.intervals.undone.repository import are_others_undone, base_of
@@ -19,7 +20,8 @@ from worker.models import Pair
 from worker.undo.changes import pairs_named_in, restored_alone, reverse_alone, reverse_fresh
 from worker.undo.confirmed import leave_confirmed
 from worker.undo.events.repository import did_undone_batches_name, find_events
-from worker.undo.owners.repository import find_ended
+from worker.undo.owners.later_snapshots import list_dropped
+from worker.undo.owners.repository import find_adopted, find_ended
 from worker.undo.repository import (
     find_batch,
     find_changes,
@@ -43,6 +45,8 @@ class Source(StrEnum):
     """In results of requests with ids of their own."""
     ENDED = "ended"
     """In enrollments of its data set that ended before it, which it lacks as a snapshot."""
+    ADOPTED = "adopted"
+    """In what it adopted as a snapshot, and a later snapshot may have dropped."""
     NOTHING = "nothing"
     """Nowhere: the batch changed nothing."""
 
@@ -97,6 +101,7 @@ def _pages_with_changes(database: Database, batch: UndoneBatch) -> Iterator[Page
                 yield Page(source, after)
             after = rows[-1].request_id if rows else None
     yield from _pages_of_lacking(database, batch)
+    yield from _pages_of_adopted(database, batch)
 
 
 def _pages_of_lacking(database: Database, batch: UndoneBatch) -> Iterator[Page]:
@@ -110,6 +115,21 @@ def _pages_of_lacking(database: Database, batch: UndoneBatch) -> Iterator[Page]:
         after = pairs[-1]
 
 
+def _pages_of_adopted(database: Database, batch: UndoneBatch) -> Iterator[Page]:
+    """Yield the pages of what the batch adopted; none if its undo is undone."""
+    base = base_of(batch.id)
+    if batch.id.removesuffix(base).count(UNDO_PREFIX) % 2:
+        return
+    after = (0, 0)
+    while True:
+        with database.reading() as connection:
+            pairs = find_adopted(connection, base, after)
+        if not pairs:
+            return
+        yield Page(Source.ADOPTED, json.dumps(after))
+        after = pairs[-1]
+
+
 def read_page(
     connection: Connection, batch: UndoneBatch, page: Page, *, may_change_twice: bool
 ) -> PageUndo:
@@ -117,6 +137,9 @@ def read_page(
 
     Call this with the lock on enrollments alone: whether others are undone must not change.
     """
+    if page.source is Source.ADOPTED:
+        after = tuple(json.loads(page.after))
+        return list_dropped(connection, batch, find_adopted(connection, base_of(batch.id), after))
     is_apart = not (batch.after_others or are_others_undone(connection, batch.id))
     if not (is_apart or may_change_twice):
         is_apart = _is_apart(connection, batch, page)

@@ -28,7 +28,14 @@ from worker.undo.owners.restore import renew_notes, restore_ownership
 from worker.undo.pages import Page, pages_of, read_page
 from worker.undo.plans import discard, waiting_plan
 from worker.undo.repository import find_progress, may_change_twice, restore_owners
-from worker.undo.start import add_undo_once, begin, check, stop, undo_id_of
+from worker.undo.start import (
+    add_undo_once,
+    begin,
+    check,
+    stop,
+    undid_changes_twice,
+    undo_id_of,
+)
 from worker.undo.values import LeftPair, UndoneBatch, UndoneElsewhere
 
 BUSY_SECONDS: Final = 60.0
@@ -193,7 +200,8 @@ class _Step(NamedTuple):
                 f"Another command has undone a part of the batch {batch.id} meanwhile. Run this"
                 " command again to see what is left to do."
             )
-        if batch.has_data_set or any(each.data_set is not None for each in content.restored):
+        has_owners = batch.has_data_set or batch.after_others
+        if has_owners or any(each.data_set is not None for each in content.restored):
             restore_owners(connection, content.restored)
             renew_notes(connection, [r.pair for r in content.restored], finishing=batch.id)
         if batch.has_data_set and self.is_last:
@@ -207,6 +215,9 @@ def _steps(database: Database, batch_id: str, clock: Clock) -> Iterator[_Step]:
         batch = check(connection, batch_id)
         done = find_progress(connection, batch.undo_id).chunks
         is_mixed = may_change_twice(connection, batch.id, batch.moment)
+        if undid_changes_twice(connection, batch.id):
+            # It gave enrollments that it did not open to other owners: no result of it says so.
+            batch = batch._replace(after_others=True)
     pages = pages_of(database, batch)
     page, number = next(pages), 0
     for following in pages:

@@ -16,17 +16,23 @@ from worker.intervals.repository import find_states
 from worker.intervals.undone.repository import base_of, find_undone
 from worker.models import Pair
 from worker.moments import STEP
+from worker.plan_models import ADOPTED
+from worker.snapshots.values import Fate
 from worker.undo.changes import Ended, group
 from worker.undo.events.repository import Event, find_events
-from worker.undo.owners.repository import Snapshot, find_snapshots
+from worker.undo.owners.repository import Snapshot, find_pairs_with, find_snapshots
 from worker.undo.repository import find_past
 from worker.undo.settled import Fact, Known, Settled, settled
 from worker.undo.values import PageUndo, Restored, UndoneBatch
 
 
 class _Reading(NamedTuple):
-    """What is stored about pairs that batches changed which do not count."""
+    """What is stored about pairs that batches changed which do not count, or the batch itself."""
 
+    first: Mapping[Pair, Event]
+    """The first change of each by those batches, or by the batch that was submitted."""
+    submitted: Mapping[Pair, Sequence[Event]]
+    """The changes of the batch that was submitted, the earliest first."""
     voided: Mapping[Pair, Sequence[Event]]
     """The changes of those batches, the earliest first."""
     counting: Mapping[Pair, Sequence[Event]]
@@ -44,17 +50,32 @@ def settle(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) 
     snapshots = find_snapshots(connection, batch.id)
     actions: dict[Pair, tuple[Action, datetime]] = {}
     restored: list[Restored] = []
-    for pair, changes in reading.voided.items():
-        facts = [*map(_fact_of, reading.counting[pair]), *_sweeps(snapshots, changes[0].moment)]
-        wanted = settled(_fact_of(changes[0]), facts, known[pair])
-        request = _request(batch, wanted, known[pair], reading.own[pair], reading.counting[pair])
+    for pair, first in reading.first.items():
+        facts = [*map(_fact_of, reading.counting[pair]), *_sweeps(snapshots, first.moment)]
+        wanted = settled(_fact_of(first), facts, known[pair])
+        own = reading.own[pair]
+        since = known[pair].enrolled_at
+        if since is not None and wanted.is_enrolled and _is_reopened(reading.submitted[pair]):
+            actions[pair] = Action.ENROLL, _counts_at(batch, own)  # It stays enrolled.
+            restored.append(Restored(pair, wanted.owner, since, since))
+            continue
+        request = None
+        if reading.voided[pair]:
+            request = _request(batch, wanted, known[pair], own, reading.counting[pair])
         if request is None:
             continue
         actions[pair] = request
-        if request[0] is Action.ENROLL and known[pair].enrolled_at is None:
-            owner = _owner(wanted, known[pair], reading.own[pair])
+        if request[0] is Action.ENROLL and since is None:
+            owner = _owner(wanted, known[pair], own)
             restored.append(Restored(pair, owner, request[1], request[1]))
     return PageUndo(group(actions), restored)
+
+
+def _is_reopened(changes: Sequence[Event]) -> bool:
+    """Return whether changes have ended an enrollment and opened it again, maybe for another."""
+    return (
+        bool(changes) and changes[0].action is Action.DROP and changes[-1].action is Action.ENROLL
+    )
 
 
 def _owner(wanted: Settled, known: Known, own: Sequence[Event]) -> int | None:
@@ -68,15 +89,21 @@ def _read(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) -
     events = sorted(find_events(connection, pairs), key=_order)
     ids = {event.batch_id for event in events} | {batch.id}
     void = find_undone(connection, ids, batch.id, begun=True)
-    voided, counting, own = (defaultdict[Pair, list[Event]](list) for _ in range(3))
+    base = base_of(batch.id)
+    first: dict[Pair, Event] = {}
+    voided, counting, own, submitted = (defaultdict[Pair, list[Event]](list) for _ in range(4))
     for event in events:
+        if event.is_change and (event.batch_id in void or event.batch_id == base):
+            first.setdefault(event.pair, event)
+        if event.is_change and event.batch_id == base:
+            submitted[event.pair].append(event)
         if event.batch_id not in void:
             counting[event.pair].append(event)
         elif event.is_change:
             voided[event.pair].append(event)
         if event.batch_id == batch.id:
             own[event.pair].append(event)
-    return _Reading(voided, counting, own)
+    return _Reading(first, submitted, voided, counting, own)
 
 
 def _order(event: Event) -> tuple[datetime, bool]:
@@ -84,23 +111,37 @@ def _order(event: Event) -> tuple[datetime, bool]:
 
 
 def _known(connection: Connection, reading: _Reading) -> dict[Pair, Known]:
-    if not reading.voided:
+    pairs = reading.first.keys()
+    if not pairs:
         return {}
-    since = min(changes[0].moment for changes in reading.voided.values())
+    since = min(change.moment for change in reading.first.values())
     past: dict[Pair, list[Ended]] = defaultdict(list)
-    for row in find_past(connection, reading.voided, since):
+    for row in find_past(connection, pairs, since):
         ended = Ended(row.ended_at, row.enrolled_at, row.data_set)
         past[row.student_id, row.course_id].append(ended)
-    states = find_states(connection, reading.voided)
+    states = find_states(connection, pairs)
+    adopted, passed_on = (
+        _moments_by_pair(find_pairs_with(connection, pairs, outcome))
+        for outcome in (ADOPTED, Fate.PASSED_ON)
+    )
     return {
         pair: Known(
             state.enrolled_at,
             state.ended_at,
             past[pair],
             {e.moment for e in reading.voided[pair] if base_of(e.batch_id or "") != e.batch_id},
+            adopted[pair],
+            passed_on[pair],
         )
         for pair, state in states.items()
     }
+
+
+def _moments_by_pair(rows: Iterable[tuple[Pair, str, datetime]]) -> Mapping[Pair, set[datetime]]:
+    moments: dict[Pair, set[datetime]] = defaultdict(set)
+    for pair, _, moment in rows:
+        moments[pair].add(moment)
+    return moments
 
 
 def _fact_of(event: Event) -> Fact:
@@ -113,6 +154,10 @@ def _sweeps(snapshots: Iterable[Snapshot], since: datetime) -> Iterator[Fact]:
             yield Fact(each.moment, None, each.data_set)
 
 
+def _counts_at(batch: UndoneBatch, own: Sequence[Event]) -> datetime:
+    return max([batch.counts_at - STEP, *(event.moment for event in own)]) + STEP
+
+
 def _request(
     batch: UndoneBatch,
     wanted: Settled,
@@ -121,7 +166,7 @@ def _request(
     counting: Sequence[Event],
 ) -> tuple[Action, datetime] | None:
     """Return what to ask for a pair, and when that counts; None if nothing is to be changed."""
-    counts_at = max([batch.counts_at - STEP, *(event.moment for event in own)]) + STEP
+    counts_at = _counts_at(batch, own)
     is_enrolled = known.enrolled_at is not None
     action = Action.DROP if is_enrolled else Action.ENROLL
     if wanted.is_enrolled is not is_enrolled:

@@ -27,14 +27,20 @@ class Known(NamedTuple):
     """Its enrollments that have ended."""
     restored_at: Collection[datetime] = ()
     """The moments from which undos have enrolled it again."""
+    adopted_at: Collection[datetime] = ()
+    """The moments of snapshots that adopted it."""
+    passed_on_at: Collection[datetime] = ()
+    """The moments of snapshots that passed it on to another data set."""
 
     @property
     def changed_at(self) -> datetime | None:
         """Return when the pair was enrolled or dropped last."""
         return max((at for at in (self.enrolled_at, self.ended_at) if at), default=None)
 
-    def lasts_through(self, moment: datetime) -> bool:
+    def is_kept_at(self, moment: datetime) -> bool:
         """Return whether a snapshot of this moment has found the pair enrolled, and left it."""
+        if moment in self.passed_on_at:
+            return False
         periods = [(each.enrolled_at, each.ended_at) for each in self.past]
         if self.enrolled_at is not None:
             periods.append((self.enrolled_at, datetime.max.replace(tzinfo=UTC)))
@@ -72,11 +78,13 @@ def settled(first: Fact, facts: Sequence[Fact], known: Known) -> Settled:
             named[data_set] = moment
             if not is_enrolled:
                 is_enrolled, owner = True, data_set
+            elif owner is None and moment in known.adopted_at:
+                owner = data_set
             elif data_set is not None and owner not in (None, data_set):
                 notes[data_set] = moment
         elif data_set is not None and named.get(data_set) != moment:
             notes.pop(data_set, None)
-            if is_enrolled and owner == data_set and not known.lasts_through(moment):
+            if is_enrolled and owner == data_set and not known.is_kept_at(moment):
                 owner = max(notes, key=lambda each: notes[each], default=None)
                 is_enrolled = owner is not None
                 notes.pop(owner or 0, None)

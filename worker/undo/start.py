@@ -19,6 +19,7 @@ from worker.undo.repository import (
     find_progress,
     find_retention_limit,
     first_applied,
+    may_change_twice,
     stop_batch,
     stop_last,
 )
@@ -74,6 +75,15 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
     lacking = snapshot.data_set if snapshot is not None and snapshot.is_snapshot else None
     counts_at = moment + STEP
     return UndoneBatch(batch_id, moment, has_data_set, undo_id, counts_at, after_others, lacking)
+
+
+def undid_changes_twice(connection: Connection, batch_id: str) -> bool:
+    """Return whether a batch is an undo, of one that may have changed a pair more than once."""
+    base_id = base_of(batch_id)
+    if base_id == batch_id:
+        return False
+    base = find_batch(connection, base_id)
+    return base is not None and may_change_twice(connection, base_id, base.moment)
 
 
 def _enrollments_of(connection: Connection, package_id: str) -> str:

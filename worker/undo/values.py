@@ -37,7 +37,8 @@ class UndoneBatch(NamedTuple):
     counts_at: datetime
     """The moment of the batch that undoes it."""
     after_others: bool = False
-    """Whether another batch was undone before, or is being undone."""
+    """Whether another batch was undone before, or is being undone; true as well if the batch undid
+    one that may have changed pairs more than once."""
     lacking: int | None = None
     """The data set of which the batch is a snapshot, if it is one and `after_others` is true."""
 

@@ -276,6 +276,11 @@ def test_a_plan_is_staged_while_its_first_chunk_waits_in_the_queue(deployment: D
         ({"adopt": True}, "adopt: only a snapshot"),
         ({"snapshot": "s", "data_set": "t"}, "data_set: a snapshot belongs"),
         ({"snapshot": ""}, "snapshot: the name of a data set has 1 to 128 characters"),
+        (
+            {"snapshot": "sis "},
+            "snapshot: the name .* must not begin or end with a space",
+        ),
+        ({"data_set": " sis"}, "data_set: the name .* remove the spaces at its ends"),
         ({"data_set": "x" * 129}, "data_set: the name of a data set has 1 to 128 characters"),
     ],
 )

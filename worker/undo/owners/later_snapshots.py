@@ -9,13 +9,16 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from producer.schemas import Action
 from worker.data_sets.repository import find_swept
 from worker.intervals.repository import find_states, keep_drops
+from worker.intervals.undone.repository import base_of
 from worker.intervals.values import Drop
 from worker.models import Pair
-from worker.undo.owners.repository import find_snapshot, find_snapshots
+from worker.undo.changes import group
+from worker.undo.owners.repository import find_snapshot, find_snapshots, find_submitted
 from worker.undo.owners.restore import find_namings
-from worker.undo.values import PageUndo, Restored
+from worker.undo.values import PageUndo, Restored, UndoneBatch
 
 
 def leave_to_snapshots(connection: Connection, page: PageUndo, undone: str) -> PageUndo:
@@ -38,6 +41,28 @@ def leave_to_snapshots(connection: Connection, page: PageUndo, undone: str) -> P
     _keep_drops(connection, {p: at for p, at in swept_at.items() if p not in heirs}, owned)
     restored = [r._replace(data_set=heirs.get(r.pair, r.data_set)) for r in page.restored]
     return page._replace(restored=restored)
+
+
+def list_dropped(connection: Connection, batch: UndoneBatch, adopted: Collection[Pair]) -> PageUndo:
+    """Ask again for pairs that a snapshot adopted, if a later one of its data set dropped them.
+
+    The later one wins, so each is left as it is, and listed. Raises DBAPIError.
+    """
+    own = find_submitted(connection, base_of(batch.id))
+    later = {
+        each.moment
+        for each in find_snapshots(connection, batch.id)
+        if own is not None and each.data_set == own.data_set and each.counts
+    }
+    states = find_states(connection, adopted) if later else {}
+    left: dict[Pair, tuple[Action, datetime]] = {
+        pair: (Action.ENROLL, batch.counts_at)
+        for pair, state in states.items()
+        if state.enrolled_at is None
+        and state.ended_at in later
+        and state.ended_at > batch.counts_at
+    }
+    return PageUndo(group(left), [])
 
 
 def _outdated(

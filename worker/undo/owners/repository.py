@@ -183,44 +183,56 @@ def set_swept_at(
 def _pages(connection: Connection, wanted: Any, key: tuple[Any, Any]) -> Iterator[list[Pair]]:
     """Yield the pairs that a statement selects in pages, in the order of their key."""
     after = (0, 0)
-    while True:
-        page = wanted.where(tuple_(*key) > tuple_(*after)).order_by(*key).limit(PAGE)
-        pairs = [(student, course) for student, course in connection.execute(page)]
-        if not pairs:
-            return
+    while pairs := _page(connection, wanted, key, after):
         yield pairs
         after = pairs[-1]
 
 
+def _page(connection: Connection, wanted: Any, key: tuple[Any, Any], after: Pair) -> list[Pair]:
+    page = wanted.where(tuple_(*key) > tuple_(*after)).order_by(*key).limit(PAGE)
+    return [(student, course) for student, course in connection.execute(page)]
+
+
 def pages_with_outcome(connection: Connection, plan_id: str, outcome: str) -> Iterator[list[Pair]]:
     """Yield the pairs with which a plan did this, a page at a time."""
-    row = PlannedDropRow
-    key = (row.student_id, row.course_id)
-    wanted = select(*key).where(row.plan_id == plan_id, row.outcome == outcome)
+    wanted, key = _with_outcome(plan_id, outcome)
     return _pages(connection, wanted, key)
 
 
-def find_adoptions(
-    connection: Connection, pairs: Collection[Pair]
+def find_adopted(connection: Connection, plan_id: str, after: Pair) -> list[Pair]:
+    """Return the next pairs that a snapshot adopted, in the order of their keys."""
+    wanted, key = _with_outcome(plan_id, ADOPTED)
+    return _page(connection, wanted, key, after)
+
+
+def _with_outcome(plan_id: str, outcome: str) -> tuple[Any, tuple[Any, Any]]:
+    row = PlannedDropRow
+    key = (row.student_id, row.course_id)
+    return select(*key).where(row.plan_id == plan_id, row.outcome == outcome), key
+
+
+def find_pairs_with(
+    connection: Connection, pairs: Collection[Pair], outcome: str
 ) -> list[tuple[Pair, str, datetime]]:
-    """Return which snapshots adopted some of these pairs, and when those count."""
+    """Return which snapshots did this with some of these pairs, and when those count."""
     plans = connection.execute(
         select(PlanRow.id, PlanRow.request, PlanRow.moment).where(PlanRow.data_set.is_not(None))
     )
-    moments = {row.id: row.moment for row in plans if row.request["adopt"]}
+    option = "adopt" if outcome == ADOPTED else "snapshot"
+    moments = {row.id: row.moment for row in plans if row.request[option]}
     if not moments:
         return []
     dialect = connection.dialect.name
     source, row = rows_as_table(dialect, _PAIR), PlannedDropRow
     is_pair = (row.student_id == source.c.student_id) & (row.course_id == source.c.course_id)
-    adopted = (
+    wanted = (
         select(row.student_id, row.course_id, row.plan_id)
         .select_from(source)
         .join(row, is_pair)
-        .where(row.outcome == ADOPTED, is_among(dialect, row.plan_id))
+        .where(row.outcome == outcome, is_among(dialect, row.plan_id))
     )
     parameters = row_parameters(dialect, _PAIR, sorted(set(pairs)))
-    rows = connection.execute(adopted, parameters | list_parameter(dialect, moments.keys()))
+    rows = connection.execute(wanted, parameters | list_parameter(dialect, moments.keys()))
     return [((student, course), plan, moments[plan]) for student, course, plan in rows]
 
 

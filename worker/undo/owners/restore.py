@@ -31,7 +31,7 @@ from worker.undo.owners.repository import (
     Submitted,
     batches_between,
     change_owner,
-    find_adoptions,
+    find_pairs_with,
     find_submitted,
     last_snapshot,
     pages_confirmed,
@@ -149,7 +149,7 @@ def find_namings(
     it was dropped last and since the last snapshot of their data set.
     """
     events = find_events(connection, pairs)
-    adoptions = find_adoptions(connection, pairs)
+    adoptions = find_pairs_with(connection, pairs, ADOPTED)
     ids = {event.batch_id for event in events} | {plan_id for _, plan_id, _ in adoptions}
     undone = find_undone(connection, ids, finishing)
     counting = [event for event in events if event.batch_id not in undone]

@@ -112,6 +112,29 @@ class Side:
     def batch(self, pairs: Pairs, data_set: str | None) -> Any:
         return self.client.batch(self._submit(pairs, data_set)).books
 
+    def reopen(self, pairs: Pairs, data_set: str | None) -> Any:
+        """Apply an operation list that drops pairs and enrolls them again."""
+        batch_id = f"b{len(self.batches)}"
+        self.batches.append(batch_id)
+        records = [{"student_id": s, "drop_course_ids": [c]} for s, c in pairs]
+        records += [{"student_id": s, "course_ids": [c]} for s, c in pairs]
+        self.receive(
+            EnrollmentChunk(
+                batch_id=batch_id,
+                number=0,
+                last=True,
+                ordered=True,
+                data_set=data_set,
+                records=tuple(records),
+            )
+        )
+        return self.client.batch(batch_id).books
+
+    def undo_undo(self) -> Any:
+        """Undo the undo of the newest batch."""
+        undo = self.client.undo(f"undo:{self.batches[-1]}")
+        return undo.state, undo.books
+
     def snapshot(
         self, pairs: Pairs, mistakes: Pairs, data_set: str, *, adopt: bool, hold: str | None
     ) -> Any:
@@ -207,6 +230,15 @@ OWNERS = {
         batch_of(SOME, None),
         snapshot_without([], adopt=True),
         UNDO,
+    ],
+    "what a list ended and opened again has its former owner": [
+        Step("reopen", {"pairs": SOME, "data_set": "other"}),
+        UNDO,
+    ],
+    "what a list ended and opened again is its own after the undo of its undo": [
+        Step("reopen", {"pairs": SOME, "data_set": "other"}),
+        UNDO,
+        Step("undo_undo", {}),
     ],
     "a note is back that a later snapshot had outdated": [
         batch_of(SOME, "other"),

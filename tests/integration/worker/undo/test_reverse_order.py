@@ -22,7 +22,7 @@ QUICK = settings(
 
 
 class Step(NamedTuple):
-    """A batch: of requests to enroll or to drop, or a snapshot."""
+    """A batch: of requests to enroll, to drop or to drop and enroll again, or a snapshot."""
 
     form: str
     pairs: list[Pair]
@@ -34,7 +34,11 @@ some_pairs = st.lists(st.sampled_from(PAIRS), unique=True, max_size=4)
 named_pairs = some_pairs.filter(bool)
 steps = st.one_of(
     st.builds(
-        Step, st.just("enroll"), named_pairs, st.sampled_from([None, *DATA_SETS]), st.just(False)
+        Step,
+        st.sampled_from(["enroll", "reopen"]),
+        named_pairs,
+        st.sampled_from([None, *DATA_SETS]),
+        st.just(False),
     ),
     st.builds(Step, st.just("drop"), named_pairs, st.none(), st.just(False)),
     st.builds(Step, st.just("snapshot"), some_pairs, st.sampled_from(DATA_SETS), st.booleans()),
@@ -52,6 +56,8 @@ def apply(feeds: Feeds, step: Step, minute: int) -> str:
     if step.form == "snapshot":
         assert step.data_set is not None
         feeds.snapshot(step.data_set, step.pairs, at(minute), adopt=step.adopt, batch_id=batch_id)
+    elif step.form == "reopen":
+        feeds.reopen(step.data_set, step.pairs, at(minute), batch_id=batch_id)
     else:
         feeds.batch(
             step.data_set, step.pairs, at(minute), batch_id=batch_id, drops=step.form == "drop"

@@ -164,6 +164,21 @@ def test_a_chunk_of_a_roster_has_no_data_set() -> None:
         assert message == "data_set is only for enrollments; leave it out of chunks of a roster"
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sis:f ", "must not begin or end with a space; remove the spaces at its ends"),
+        ("\u00a0sis", "must not begin or end with a space; remove the spaces at its ends"),
+        (" ", "must not begin or end with a space; remove the spaces at its ends"),
+        ("a\n", r'must be a name of 1 to 128 characters without control characters, not "a\n"'),
+        ("", 'must be a name of 1 to 128 characters without control characters, not ""'),
+    ],
+)
+def test_a_bad_name_of_a_data_set_is_refused(name: str, message: str) -> None:
+    chunk = {"batch_id": "b", "number": 0, "data_set": name}
+    assert problems(chunk, EnrollmentChunk) == {"data_set": f"data_set: {message}"}
+
+
 def test_bad_sizes_of_earlier_chunks_are_explained_at_their_own_field() -> None:
     chunk = {"batch_id": "b", "number": 1, "before": {"requests": -1, "rows": 2}}
     assert problems(chunk, EnrollmentChunk) == {

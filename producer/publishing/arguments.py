@@ -172,7 +172,9 @@ def drops_arguments(
 
 def decision_arguments(plan_id: str, decision: Decision | str, digest: str) -> list[Any]:
     """Return the arguments of a decision about a plan, as they are sent. Raises InvalidRequest."""
-    given = {"plan_id": plan_id, "decision": decision, "digest": digest}
+    given: dict[str, Any] = {"plan_id": plan_id, "decision": decision, "digest": digest}
+    if isinstance(given["decision"], bytes | bytearray):  # They would be read as text, and count.
+        given["decision"] = repr(decision)
     return [_checked(DecisionMessage, given).model_dump(mode="json")]
 
 

@@ -54,6 +54,15 @@ _STALE_STATES = (
     "42P05",  # The prepared statement exists already, for the same reason.
 )
 
+_POOLED_STATES = ("26000", "42P05")
+"""The errors of prepared statements behind a pooler that lends connections for one transaction."""
+
+_POOLER = (
+    "If a pooler lends connections for one transaction, such as PgBouncer with pool_mode ="
+    " transaction, add pool_mode=transaction to ENROLL_DATABASE_URL (docs/operations/postgresql.md)"
+)
+"""What to do about these errors, which the database's own sentence does not say."""
+
 LOCK_NOT_AVAILABLE = "55P03"
 """Another session held a lock for longer than `lock_timeout`."""
 
@@ -188,8 +197,9 @@ def sentence_of(error: BaseException) -> str:
     cause = _cause(error)
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     first = lines[0] if lines else type(cause).__name__
-    is_from_database = isinstance(cause, psycopg.Error | sqlite3.Error)
-    return first if is_from_database else f"{type(cause).__name__}: {first}"
+    if not isinstance(cause, psycopg.Error | sqlite3.Error):
+        return f"{type(cause).__name__}: {first}"
+    return f"{first}. {_POOLER}" if sqlstate_of(error) in _POOLED_STATES else first
 
 
 def _cause(error: BaseException) -> BaseException:

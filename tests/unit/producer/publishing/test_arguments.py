@@ -72,6 +72,14 @@ def test_a_page_begins_after_a_key(client: EnrollmentClient, after: Any) -> None
         client.roll("C", after=after)
 
 
+@pytest.mark.parametrize("decision", [b"approve", bytearray(b"discard"), True, "yes"], ids=repr)
+def test_a_decision_is_refused_before_it_is_sent_if_it_is_no_text(
+    client: EnrollmentClient, decision: Any
+) -> None:
+    with pytest.raises(InvalidRequest, match="decision: must be approve or discard"):
+        client.decide("p", decision, "0" * 64)
+
+
 def test_the_asynchronous_client_refuses_the_same_before_anything_is_awaited() -> None:
     client = AsyncEnrollmentClient(f"redis://127.0.0.1:{free_port()}/0", timeout=1)
     with pytest.raises(InvalidRequest, match="at: must be a time with its time zone"):

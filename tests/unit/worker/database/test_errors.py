@@ -165,6 +165,13 @@ def test_the_reason_is_the_databases_own_sentence_without_links() -> None:
     assert sentence_of(ValueError()) == "ValueError: ValueError"
 
 
+@pytest.mark.parametrize("state", ["26000", "42P05"])
+def test_an_error_that_a_pooler_causes_names_the_setting(state: str) -> None:
+    error = from_server(state, 'prepared statement "_pg3_0" already exists')
+    assert sentence_of(error).startswith('prepared statement "_pg3_0" already exists. ')
+    assert "add pool_mode=transaction to ENROLL_DATABASE_URL" in sentence_of(error)
+
+
 @pytest.mark.parametrize(
     ("state", "conflict"), [("40001", True), ("40P01", True), ("23505", True), ("42501", False)]
 )

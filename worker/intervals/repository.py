@@ -12,6 +12,7 @@ from sqlalchemy import (
     JSON,
     Connection,
     Table,
+    and_,
     bindparam,
     column,
     delete,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     true,
     tuple_,
 )
+from sqlalchemy.orm import aliased
 
 from producer.contract.refusals import MAX_AHEAD
 from producer.schemas import ResultStatus
@@ -317,19 +319,17 @@ def _copy_open(dialect: str) -> Any:
 
 @cache
 def _delete_open(dialect: str) -> Any:
-    source = rows_as_table(dialect, _DROP)
-    enrolled = StudentCourse
-    is_dropped = exists(
-        select(literal(1)).where(
-            source.c.student_id == enrolled.student_id,
-            source.c.course_id == enrolled.course_id,
-            source.c.ended_at > enrolled.enrolled_at,
-        )
+    source, enrolled, found = rows_as_table(dialect, _DROP), StudentCourse, aliased(StudentCourse)
+    is_pair = and_(source.c.student_id == found.student_id, source.c.course_id == found.course_id)
+    # Listed once: a look at the source for each row would read all of it for each.
+    dropped = (
+        select(source.c.student_id, source.c.course_id)
+        .join(found, is_pair)
+        .where(source.c.ended_at > found.enrolled_at)
     )
-    pairs = select(source.c.student_id, source.c.course_id)
     return (
         delete(enrolled)
-        .where(tuple_(enrolled.student_id, enrolled.course_id).in_(pairs), is_dropped)
+        .where(tuple_(enrolled.student_id, enrolled.course_id).in_(dropped))
         .returning(enrolled.student_id, enrolled.course_id)
     )
 

@@ -39,7 +39,6 @@ from worker.database.planning import real_table
 from worker.database.sets import (
     COPY_ROWS,
     Columns,
-    columns_of,
     row_parameters,
     rows_as_table,
 )
@@ -78,7 +77,6 @@ _ABSENT = _temporary(
 
 _PAIR: Final[Columns] = {"student_id": Integer(), "course_id": Integer()}
 _DOUBT: Final[Columns] = {**_PAIR, "lines": Integer()}
-_OUTCOME: Final[Columns] = {**_PAIR, **columns_of(PlannedDropRow, "outcome")}
 
 
 def create_tables(connection: Connection) -> None:
@@ -361,18 +359,21 @@ def _forget_note(dialect: str) -> Any:
 def set_outcomes(connection: Connection, plan_id: str, outcomes: Mapping[Pair, Fate]) -> None:
     """Store what became of planned drops."""
     dialect = connection.dialect.name
-    rows = [(*pair, fate.value) for pair, fate in sorted(outcomes.items())]
-    values = {**row_parameters(dialect, _OUTCOME, rows), "plan": plan_id}
-    connection.execute(_set_outcomes(dialect), values)
+    for fate in sorted(set(outcomes.values())):
+        pairs = sorted(pair for pair, outcome in outcomes.items() if outcome is fate)
+        values = {"plan": plan_id, "fate": fate.value}
+        connection.execute(_set_outcome(dialect), row_parameters(dialect, _PAIR, pairs) | values)
 
 
 @cache
-def _set_outcomes(dialect: str) -> Any:
-    source, row = rows_as_table(dialect, _OUTCOME), PlannedDropRow
+def _set_outcome(dialect: str) -> Any:
+    source, row = rows_as_table(dialect, _PAIR), PlannedDropRow
+    # A join with the source would let SQLite read all of it for each drop of the plan.
+    is_listed = tuple_(row.student_id, row.course_id).in_(select(*source.c))
     return (
         update(row)
-        .where(row.plan_id == bindparam("plan"), _is_pair(row, source.c))
-        .values(outcome=source.c.outcome)
+        .where(row.plan_id == bindparam("plan"), is_listed)
+        .values(outcome=bindparam("fate"))
     )
 
 

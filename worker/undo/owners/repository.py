@@ -224,12 +224,10 @@ def find_pairs_with(
         return []
     dialect = connection.dialect.name
     source, row = rows_as_table(dialect, _PAIR), PlannedDropRow
-    is_pair = (row.student_id == source.c.student_id) & (row.course_id == source.c.course_id)
-    wanted = (
-        select(row.student_id, row.course_id, row.plan_id)
-        .select_from(source)
-        .join(row, is_pair)
-        .where(row.outcome == outcome, is_among(dialect, row.plan_id))
+    # A join with the source would let SQLite read all of it for each drop of these plans.
+    is_listed = tuple_(row.student_id, row.course_id).in_(select(*source.c))
+    wanted = select(row.student_id, row.course_id, row.plan_id).where(
+        row.outcome == outcome, is_among(dialect, row.plan_id), is_listed
     )
     parameters = row_parameters(dialect, _PAIR, sorted(set(pairs)))
     rows = connection.execute(wanted, parameters | list_parameter(dialect, moments.keys()))

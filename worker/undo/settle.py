@@ -90,10 +90,12 @@ def _read(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) -
     ids = {event.batch_id for event in events} | {batch.id}
     void = find_undone(connection, ids, batch.id, begun=True)
     base = base_of(batch.id)
+    # The undo of a batch may have changed an owner alone, so the batch's own changes matter, too.
+    undone = {base_of(batch_id) for batch_id in void} | {base}
     first: dict[Pair, Event] = {}
     voided, counting, own, submitted = (defaultdict[Pair, list[Event]](list) for _ in range(4))
     for event in events:
-        if event.is_change and (event.batch_id in void or event.batch_id == base):
+        if event.is_change and event.batch_id and base_of(event.batch_id) in undone:
             first.setdefault(event.pair, event)
         if event.is_change and event.batch_id == base:
             submitted[event.pair].append(event)

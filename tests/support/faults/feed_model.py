@@ -40,6 +40,9 @@ class FeedModel:
         self.states: defaultdict[Pair, State] = defaultdict(State)
         self._asks: defaultdict[Pair, list[tuple[Moment, bool]]] = defaultdict(list)
         self._changes: dict[str, tuple[Moment, dict[Pair, Change]]] = {}
+        self._snapshots: dict[str, set[Pair]] = {}
+        """What each snapshot names that was not undone."""
+        self._undone_snapshots: dict[str, set[Pair]] = {}
 
     def must(self) -> set[Pair]:
         """Return the pairs that must be enrolled."""
@@ -64,6 +67,7 @@ class FeedModel:
         for pair in may - must:
             self._drop(changes, pair, moment, is_certain=False)
         self._changes[name] = moment, changes
+        self._snapshots[name] = wanted
 
     def batch(
         self, name: str, number: int, enrolled: set[Pair], dropped: set[Pair], *, owned: bool
@@ -87,14 +91,48 @@ class FeedModel:
         """Undo a batch, a snapshot or an undo; the undo has the name `undo:` and its name."""
         (number, microsecond), changes = self._changes[name]
         moment = (number, microsecond + 1)
+        self._count_or_not(name)
         undone: dict[Pair, Change] = {}
         for pair, change in changes.items():
+            certain = change.is_certain
             if change.action is Action.ENROLL:
-                self._drop(undone, pair, moment, is_certain=change.is_certain)
-            else:
-                is_certain = change.is_certain
-                self._enroll(undone, pair, moment, owned=change.owned, is_certain=is_certain)
+                self._drop(undone, pair, moment, is_certain=certain)
+                continue
+            if change.owned is not False and not self.states[pair].enrolled:
+                lacking = self._lacking(pair, moment)
+                if lacking and self._leave_to(lacking, pair, change):
+                    continue
+                certain = certain and not lacking
+            self._enroll(undone, pair, moment, owned=change.owned, is_certain=certain)
         self._changes[f"undo:{name}"] = moment, undone
+
+    def _count_or_not(self, name: str) -> None:
+        """Let a snapshot count no more after its undo, and count again after the undo of that."""
+        base = name.rpartition(":")[2]
+        for source, target in (
+            (self._snapshots, self._undone_snapshots),
+            (self._undone_snapshots, self._snapshots),
+        ):
+            if base in source:
+                target[base] = source.pop(base)
+                return
+
+    def _lacking(self, pair: Pair, moment: Moment) -> str | None:
+        """Return the last snapshot that counts, if it is later than a moment and lacks a pair."""
+        last = max(self._snapshots, key=lambda name: self._changes[name][0], default=None)
+        is_later = last is not None and self._changes[last][0] > moment
+        return last if last and is_later and pair not in self._snapshots[last] else None
+
+    def _leave_to(self, snapshot: str, pair: Pair, change: Change) -> bool:
+        """Note that a snapshot would have dropped a pair that an undo enrolls again.
+
+        Return whether that is certain. What the undo of the snapshot does to it, never is.
+        """
+        at, changes = self._changes[snapshot]
+        is_certain = change.is_certain and bool(change.owned)
+        self._asks[pair].append((at, is_certain))
+        changes.setdefault(pair, Change(Action.DROP, change.owned, is_certain=False))
+        return is_certain
 
     def unsettle(self, name: str, pair: Pair) -> None:
         """Note that a batch and another request about a pair were decided in an unknown order."""

@@ -221,9 +221,7 @@ class Transfer(NamedTuple):
     """The data set of the snapshot."""
 
 
-def find_transfers(
-    connection: Connection, pairs: Collection[Pair], outcome: str
-) -> list[Transfer]:
+def find_transfers(connection: Connection, pairs: Collection[Pair], outcome: str) -> list[Transfer]:
     """Return which snapshots did this with some of these pairs, and when those count."""
     plan = PlanRow
     columns = (plan.id, plan.request, plan.moment, plan.data_set)

@@ -5,7 +5,7 @@ so an undo that was interrupted continues with the next one.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -19,7 +19,11 @@ from worker.intervals.undone.repository import are_others_undone, base_of
 from worker.models import Pair
 from worker.undo.changes import pairs_named_in, restored_alone, reverse_alone, reverse_fresh
 from worker.undo.confirmed import leave_confirmed
-from worker.undo.events.repository import did_undone_batches_name, find_events
+from worker.undo.events.repository import (
+    did_undone_batches_name,
+    find_events,
+    find_results_before,
+)
 from worker.undo.owners.later_snapshots import list_dropped
 from worker.undo.owners.repository import find_adopted, find_ended
 from worker.undo.repository import (
@@ -204,7 +208,23 @@ def _pairs_of(connection: Connection, batch: UndoneBatch, page: Page) -> set[Pai
         return pairs
     students = {student for student, _ in pairs}
     derived = derived_changes(connection, batch_id, submitted.moment, students)
-    return pairs - {change.pair for change in derived}
+    pairs -= {change.pair for change in derived}
+    return pairs - _settled_before(connection, batch, page, students)
+
+
+def _settled_before(
+    connection: Connection, batch: UndoneBatch, page: Page, students: Collection[int]
+) -> set[Pair]:
+    """Return the pairs of some students that earlier pages of stored results have settled.
+
+    An operation list can name a pair on several pages. It is settled once, so it is counted once.
+    """
+    is_own = page.source is Source.OWN
+    # Unless each page is settled, a pair that is named on several belongs to its first change.
+    if not batch.after_others or not (page.after or is_own):
+        return set()
+    rows = find_results_before(connection, _named_by(batch), page.after, students, own=is_own)
+    return {pair for row in rows for pair in pairs_named_in(row)}
 
 
 def _restored(

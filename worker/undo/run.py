@@ -4,8 +4,8 @@ The batch is stopped first: chunks that are not applied yet are refused from the
 batch like any other: its requests run through the ordinary code, and it can be undone, too.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from worker.batches.repository import sum_chunks
 from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.database.errors import EnrollmentsBusy, is_lock
-from worker.moments import Clock, own_clock
+from worker.moments import Clock, Reading, own_clock, read_clock
 from worker.undo.chunks import make_chunk
 from worker.undo.left import MAX_LEFT, find_left
 from worker.undo.owners.later_snapshots import leave_to_snapshots
@@ -36,7 +36,7 @@ from worker.undo.start import (
     undid_changes_twice,
     undo_id_of,
 )
-from worker.undo.values import LeftPair, UndoneBatch, UndoneElsewhere
+from worker.undo.values import LeftPair, Reversal, UndoneBatch, UndoneElsewhere
 
 BUSY_SECONDS: Final = 60.0
 """Seconds for which a transaction is tried again while others hold the locks that it needs, unless
@@ -193,8 +193,9 @@ class _Step(NamedTuple):
             before=before.size,
             last=self.is_last,
         )
+        reading = _reading_for(self.clock, content.reversals)
         fingerprint = self.page.fingerprint
-        applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {}, clock=self.clock)
+        applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {}, clock=reading)
         if applied.outcome is not ChunkOutcome.APPLIED:
             raise UndoneElsewhere(
                 f"Another command has undone a part of the batch {batch.id} meanwhile. Run this"
@@ -207,6 +208,16 @@ class _Step(NamedTuple):
         if batch.has_data_set and self.is_last:
             restore_ownership(connection, batch.undo_id)
         return applied
+
+
+def _reading_for(clock: Clock, reversals: Sequence[Reversal]) -> Reading:
+    """Return the present time on a clock for requests whose moments may lie ahead of it.
+
+    They follow from what was applied, so they are right although the clock was set back since.
+    """
+    known = read_clock(clock)
+    latest = max((each.counts_at for each in reversals), default=known.latest)
+    return replace(known, latest=max(known.latest, latest))
 
 
 def _steps(database: Database, batch_id: str, clock: Clock) -> Iterator[_Step]:

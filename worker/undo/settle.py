@@ -20,9 +20,9 @@ from worker.plan_models import ADOPTED
 from worker.snapshots.values import Fate
 from worker.undo.changes import Ended, group
 from worker.undo.events.repository import Event, find_events
-from worker.undo.owners.repository import Snapshot, find_pairs_with, find_snapshots
+from worker.undo.owners.repository import Snapshot, Transfer, find_snapshots, find_transfers
 from worker.undo.repository import find_past
-from worker.undo.settled import Fact, Known, Settled, settled
+from worker.undo.settled import Fact, Known, Passage, Settled, owner_without, settled
 from worker.undo.values import PageUndo, Restored, UndoneBatch
 
 
@@ -46,7 +46,7 @@ def settle(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) 
     Raises DBAPIError.
     """
     reading = _read(connection, batch, pairs)
-    known = _known(connection, reading)
+    known = _known(connection, batch, reading)
     snapshots = find_snapshots(connection, batch.id)
     actions: dict[Pair, tuple[Action, datetime]] = {}
     restored: list[Restored] = []
@@ -112,37 +112,58 @@ def _order(event: Event) -> tuple[datetime, bool]:
     return event.moment, event.action is Action.ENROLL
 
 
-def _known(connection: Connection, reading: _Reading) -> dict[Pair, Known]:
+def _known(connection: Connection, batch: UndoneBatch, reading: _Reading) -> dict[Pair, Known]:
     pairs = reading.first.keys()
     if not pairs:
         return {}
     since = min(change.moment for change in reading.first.values())
+    adopted, passed_on = (
+        find_transfers(connection, pairs, outcome) for outcome in (ADOPTED, Fate.PASSED_ON)
+    )
+    passages = _passages(connection, batch, adopted, passed_on)
     past: dict[Pair, list[Ended]] = defaultdict(list)
     for row in find_past(connection, pairs, since):
+        pair = (row.student_id, row.course_id)
         ended = Ended(row.ended_at, row.enrolled_at, row.data_set)
-        past[row.student_id, row.course_id].append(ended)
-    states = find_states(connection, pairs)
-    adopted, passed_on = (
-        _moments_by_pair(find_pairs_with(connection, pairs, outcome))
-        for outcome in (ADOPTED, Fate.PASSED_ON)
-    )
+        named = [event.moment for event in reading.counting[pair]]
+        past[pair].append(owner_without(passages[pair], ended, named))
+    adopted_at, passed_on_at = _moments_by_pair(adopted), _moments_by_pair(passed_on)
     return {
         pair: Known(
             state.enrolled_at,
             state.ended_at,
             past[pair],
             {e.moment for e in reading.voided[pair] if base_of(e.batch_id or "") != e.batch_id},
-            adopted[pair],
-            passed_on[pair],
+            adopted_at[pair],
+            passed_on_at[pair],
         )
-        for pair, state in states.items()
+        for pair, state in find_states(connection, pairs).items()
     }
 
 
-def _moments_by_pair(rows: Iterable[tuple[Pair, str, datetime]]) -> Mapping[Pair, set[datetime]]:
+def _passages(
+    connection: Connection,
+    batch: UndoneBatch,
+    adopted: Collection[Transfer],
+    passed_on: Collection[Transfer],
+) -> Mapping[Pair, Sequence[Passage]]:
+    """Return how snapshots changed the owners of pairs, the last change of each pair first."""
+    ids = {each.plan_id for each in (*adopted, *passed_on)}
+    void = find_undone(connection, ids, batch.id, begun=True)
+    passages: dict[Pair, list[Passage]] = defaultdict(list)
+    for each in adopted:
+        passages[each.pair].append(Passage(each.moment, None, each.plan_id not in void))
+    for each in passed_on:
+        passages[each.pair].append(Passage(each.moment, each.data_set, each.plan_id not in void))
+    for listed in passages.values():
+        listed.sort(key=lambda passage: passage.moment, reverse=True)
+    return passages
+
+
+def _moments_by_pair(transfers: Iterable[Transfer]) -> Mapping[Pair, set[datetime]]:
     moments: dict[Pair, set[datetime]] = defaultdict(set)
-    for pair, _, moment in rows:
-        moments[pair].add(moment)
+    for each in transfers:
+        moments[each.pair].add(each.moment)
     return moments
 
 

@@ -49,6 +49,34 @@ class Known(NamedTuple):
         )
 
 
+class Passage(NamedTuple):
+    """A snapshot gave an enrollment to another owner."""
+
+    moment: datetime
+    before: int | None
+    """The data set that had owned it; None if it had no owner."""
+    counts: bool
+    """False if the snapshot was undone."""
+
+
+def owner_without(
+    passages: Sequence[Passage], ended: Ended, named_at: Collection[datetime]
+) -> Ended:
+    """Return an enrollment that has ended, with the owner that it has by the snapshots that count.
+
+    `passages` are those of its pair, the last one first. What a request that counts has named
+    since, at one of the moments `named_at`, belonged to whom it belonged then.
+    """
+    owner = ended.data_set
+    for moment, before, counts in passages:
+        if not ended.enrolled_at <= moment < ended.ended_at:
+            continue
+        if counts or any(moment < at < ended.ended_at for at in named_at):
+            break
+        owner = before
+    return ended._replace(data_set=owner)
+
+
 class Settled(NamedTuple):
     """Whether a pair is to be enrolled, and by whom."""
 

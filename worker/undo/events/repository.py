@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select
 
 from producer.schemas import Action
 from worker.database.sets import (
@@ -151,3 +151,28 @@ def _select_named_by_undone(dialect: str) -> Any:
         opened = Batch.moment == rows.enrolled_at
         conditions.append(is_among(dialect, rows.student_id) & opened)
     return select(or_(*(exists().where(each, is_undone) for each in conditions)))
+
+
+def find_results_before(
+    connection: Connection, batch_id: str, after: str, students: Collection[int], *, own: bool
+) -> list[Any]:
+    """Return the stored results of a batch about students up to one, in the order of the pages.
+
+    Those of requests with ids of their own come after the others; `own` is true if `after` is the
+    id of such a request.
+    """
+    dialect = connection.dialect.name
+    values = {**list_parameter(dialect, students), "batch": batch_id, "after": after}
+    return list(connection.execute(_select_before(dialect, own), values))
+
+
+@cache
+def _select_before(dialect: str, own: bool) -> Any:  # noqa: FBT001 - for the cache
+    result = EnrollmentResult
+    is_own, is_before = result.fingerprint.is_not(None), result.request_id <= bindparam("after")
+    lists = (result.enrolled, result.dropped, result.superseded)
+    return select(result.student_id, *lists).where(
+        is_among(dialect, result.student_id),
+        result.batch_id == bindparam("batch"),
+        or_(~is_own, is_before) if own else and_(~is_own, is_before),
+    )

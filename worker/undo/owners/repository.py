@@ -211,16 +211,24 @@ def _with_outcome(plan_id: str, outcome: str) -> tuple[Any, tuple[Any, Any]]:
     return select(*key).where(row.plan_id == plan_id, row.outcome == outcome), key
 
 
-def find_pairs_with(
-    connection: Connection, pairs: Collection[Pair], outcome: str
-) -> list[tuple[Pair, str, datetime]]:
+class Transfer(NamedTuple):
+    """A snapshot that adopted an enrollment, or passed it on to another data set."""
+
+    pair: Pair
+    plan_id: str
+    moment: datetime
+    data_set: int
+    """The data set of the snapshot."""
+
+
+def find_transfers(connection: Connection, pairs: Collection[Pair], outcome: str) -> list[Transfer]:
     """Return which snapshots did this with some of these pairs, and when those count."""
-    plans = connection.execute(
-        select(PlanRow.id, PlanRow.request, PlanRow.moment).where(PlanRow.data_set.is_not(None))
-    )
+    plan = PlanRow
+    columns = (plan.id, plan.request, plan.moment, plan.data_set)
+    plans = connection.execute(select(*columns).where(plan.data_set.is_not(None)))
     option = "adopt" if outcome == ADOPTED else "snapshot"
-    moments = {row.id: row.moment for row in plans if row.request[option]}
-    if not moments:
+    origins = {row.id: (row.id, row.moment, row.data_set) for row in plans if row.request[option]}
+    if not origins:
         return []
     dialect = connection.dialect.name
     source, row = rows_as_table(dialect, _PAIR), PlannedDropRow
@@ -230,8 +238,8 @@ def find_pairs_with(
         row.outcome == outcome, is_among(dialect, row.plan_id), is_listed
     )
     parameters = row_parameters(dialect, _PAIR, sorted(set(pairs)))
-    rows = connection.execute(wanted, parameters | list_parameter(dialect, moments.keys()))
-    return [((student, course), plan, moments[plan]) for student, course, plan in rows]
+    rows = connection.execute(wanted, parameters | list_parameter(dialect, origins.keys()))
+    return [Transfer((student, course), *origins[plan_id]) for student, course, plan_id in rows]
 
 
 def change_owner(

@@ -31,8 +31,8 @@ from worker.undo.owners.repository import (
     Submitted,
     batches_between,
     change_owner,
-    find_pairs_with,
     find_submitted,
+    find_transfers,
     last_snapshot,
     pages_confirmed,
     pages_of_notes,
@@ -149,12 +149,12 @@ def find_namings(
     it was dropped last and since the last snapshot of their data set.
     """
     events = find_events(connection, pairs)
-    adoptions = find_pairs_with(connection, pairs, ADOPTED)
-    ids = {event.batch_id for event in events} | {plan_id for _, plan_id, _ in adoptions}
+    adoptions = find_transfers(connection, pairs, ADOPTED)
+    ids = {event.batch_id for event in events} | {each.plan_id for each in adoptions}
     undone = find_undone(connection, ids, finishing)
     counting = [event for event in events if event.batch_id not in undone]
     # As long as an enrollment has no owner, none is noted beside that.
-    owned = [(pair, moment) for pair, plan_id, moment in adoptions if plan_id not in undone]
+    owned = [(each.pair, each.moment) for each in adoptions if each.plan_id not in undone]
     namings = _namings(counting, owned)
     swept = find_swept(connection, namings.keys()) if namings else {}
     return {

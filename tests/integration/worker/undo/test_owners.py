@@ -63,3 +63,32 @@ def test_an_adopted_enrollment_that_is_enrolled_again_is_not_listed(feeds: Feeds
     undo(feeds.database, "drops", clock=clock)
     assert undo(feeds.database, "adopts", clock=clock).left == []
     assert feeds.owners() == {PAIR: None}
+
+
+@pytest.mark.parametrize("adopts_first", [True, False])
+def test_what_an_undone_snapshot_had_adopted_comes_back_without_an_owner(
+    feeds: Feeds, adopts_first: bool
+) -> None:
+    feeds.batch(None, [PAIR], at(1))
+    feeds.snapshot("sis", [PAIR], at(2), adopt=True, batch_id="adopts")
+    feeds.snapshot("sis", [], at(3), batch_id="drops")
+    undone = ["adopts", "drops"] if adopts_first else ["drops", "adopts"]
+    for batch_id in undone:
+        undo(feeds.database, batch_id, clock=clock)
+    assert feeds.owners() == {PAIR: None}
+    undo(feeds.database, "undo:adopts", clock=clock)
+    assert feeds.owners() == {PAIR: "sis"}
+
+
+@pytest.mark.parametrize("passes_first", [True, False])
+def test_what_an_undone_snapshot_had_passed_on_comes_back_for_its_own_data_set(
+    feeds: Feeds, passes_first: bool
+) -> None:
+    feeds.batch("sis", [PAIR], at(0))
+    feeds.batch("lms", [PAIR], at(1))
+    feeds.snapshot("sis", [], at(2), batch_id="passes")
+    feeds.snapshot("lms", [], at(3), batch_id="drops")
+    undone = ["passes", "drops"] if passes_first else ["drops", "passes"]
+    for batch_id in undone:
+        undo(feeds.database, batch_id, clock=clock)
+    assert (feeds.owners(), feeds.notes()) == ({PAIR: "sis"}, {(PAIR, "lms"): at(1)})

@@ -72,7 +72,7 @@ def submit_source(
             )
         source.counts_at(submitted.moment)
         if applied := submitted.chunks - submitted.published:
-            console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
+            console.print(f"{applied} of the {submitted.chunks} chunks had already arrived.")
         if not wait:
             return _queued(submitted)
         status = _wait(client, submitted, bar)

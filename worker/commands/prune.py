@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from producer.contract.exit_codes import ExitCode, exit_codes
+from producer.contract.plans import PlanState
 from producer.contract.printable import moment_text, shell_argument
 from producer.fields import UNDO_PREFIX
 from worker.commands.results import changing_results
@@ -106,11 +107,11 @@ def prune(
 def _say_limit(database: Database, before: datetime) -> None:
     """Name the batch or the plan that keeps history from being removed, if there is one."""
     limit = retention.find_limit(database, before)
-    if limit.is_plan:
+    if limit.plan_state is not None:
         print_message(
             f"The plan {limit.held_back_by} is not done and counts at {moment_text(limit.moment)}:"
             " results and past enrollments that count later stay, so that it is applied correctly."
-            " Approve or discard it (`enroll approve`, `enroll discard`), or wait until it expires."
+            f" {_remedy_of_plan(limit.plan_state, shell_argument(limit.held_back_by or ''))}"
         )
     elif limit.held_back_by is not None:
         undone = limit.held_back_by.removeprefix(UNDO_PREFIX)
@@ -126,6 +127,21 @@ def _say_limit(database: Database, before: datetime) -> None:
             " results and past enrollments that count later stay, so that its missing lines are"
             f" decided correctly. {remedy}; or wait until it is older."
         )
+
+
+def _remedy_of_plan(state: PlanState, word: str) -> str:
+    """Return what an operator can do about a plan that is not done, by its state."""
+    if state is PlanState.HELD:
+        return (
+            f"Approve or discard it (`enroll approve {word}`, `enroll discard {word}`), or wait"
+            " until it expires."
+        )
+    if state is PlanState.STAGED:
+        return (
+            f"It waits for its chunks or its report: `enroll plan {word}` says more. Discard it if"
+            f" it is not needed (`enroll discard {word}`), or wait until it expires."
+        )
+    return f"It is being applied: see how far it is with `enroll plan {word}`."
 
 
 def _name(kind: str) -> str:

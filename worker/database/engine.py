@@ -67,7 +67,7 @@ class PoolMode(StrEnum):
     """For how long a pooler such as PgBouncer lends a connection of the server to a client."""
 
     SESSION = "session"
-    """As long as the client is connected; also right without a pooler."""
+    """As long as the client is connected."""
     TRANSACTION = "transaction"
     """For one transaction: nothing outlives it, neither settings nor prepared statements."""
 
@@ -75,8 +75,9 @@ class PoolMode(StrEnum):
 def make_engine(url: str, connect_seconds: int = 10) -> Engine:
     """Make an engine, without connecting; `postgresql://` means psycopg 3.
 
-    The URL's parameter `pool_mode`, one of `PoolMode`, says how a pooler lends connections. Raises
-    SettingsError for an unknown parameter.
+    The URL's parameter `pool_mode`, one of `PoolMode`, says how a pooler lends connections. Without
+    it, a connection that leads to a pooler is used as if it were lent for one transaction, which
+    is right in both modes. Raises SettingsError for an unknown parameter.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -107,16 +108,22 @@ def make_engine(url: str, connect_seconds: int = 10) -> Engine:
     )
     if pool_mode is PoolMode.TRANSACTION:
         engine = engine.execution_options(settings_per_transaction=True)
-        _set_in_each_transaction(engine)
     else:
-        _set_in_each_session(engine)
+        _set_in_each_session(engine, may_be_shared=pool_mode is None)
+    _set_in_each_transaction(engine)
     return engine
 
 
-def _split_pool_mode(url: URL) -> tuple[URL, PoolMode]:
+def is_lent_for_a_transaction(connection: Connection) -> bool:
+    """Return whether a pooler may lend a connection's session to others after each transaction."""
+    options = connection.engine.get_execution_options()
+    return bool(options.get("settings_per_transaction") or connection.info.get(_POOLED))
+
+
+def _split_pool_mode(url: URL) -> tuple[URL, PoolMode | None]:
     """Return the URL without its parameter `pool_mode`, and the mode. Raises SettingsError."""
-    mode = url.query.get("pool_mode", PoolMode.SESSION.value)
-    if mode not in list(PoolMode):
+    mode = url.query.get("pool_mode")
+    if mode is not None and mode not in list(PoolMode):
         raise SettingsError(
             f"ENROLL_DATABASE_URL: pool_mode must be one of {', '.join(PoolMode)}, not {mode!r}"
         )
@@ -130,10 +137,18 @@ def _split_pool_mode(url: URL) -> tuple[URL, PoolMode]:
                 " pooler that lends connections for one transaction, such as PgBouncer with"
                 " pool_mode = transaction, write pool_mode=transaction."
             ) from None
-    return url, PoolMode(mode)
+    return url, None if mode is None else PoolMode(str(mode))
 
 
-def _set_in_each_session(engine: Engine) -> None:
+_POOLED = "a pooler may share the session"
+
+
+def _set_in_each_session(engine: Engine, *, may_be_shared: bool) -> None:
+    """Set the settings when a session begins.
+
+    Where it `may_be_shared`, a connection that does not lead to the server itself prepares no
+    statement: another client of the pooler could have prepared a different one under the name.
+    """
     event.listen(engine, "rollback", forget_prepared)
 
     @event.listens_for(engine, "do_connect")
@@ -144,27 +159,38 @@ def _set_in_each_session(engine: Engine) -> None:
             connection = dialect.connect(*arguments, **options)
             stack.callback(connection.close)
             connection.autocommit = True
-            connection.execute(_set_all(connection, is_local=False))
+            reply = connection.execute(_set_all(connection, is_local=False)).fetchone()
+            if may_be_shared and reply[-1] != connection.info.backend_pid:
+                connection.prepare_threshold = None
             connection.autocommit = False
             stack.pop_all()
         return connection
+
+    @event.listens_for(engine, "connect")
+    def note(connection: Any, record: Any) -> None:
+        record.info[_POOLED] = connection.prepare_threshold is None
 
 
 def _set_in_each_transaction(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        driver = connection.connection.driver_connection
-        connection.exec_driver_sql(_set_all(driver, is_local=True))
+        if is_lent_for_a_transaction(connection):
+            driver = connection.connection.driver_connection
+            connection.exec_driver_sql(_set_all(driver, is_local=True))
 
 
 def _set_all(connection: Any, *, is_local: bool) -> str:
+    """Return the statement that sets everything, and returns the server process last.
+
+    A pooler names another process to its clients than the one that serves them.
+    """
     version = connection.info.server_version
     calls = [
         f"set_config('{name}', '{value}', {is_local})"
         for name, value in SETTINGS.items()
         if version >= _NEEDS_VERSION.get(name, 0)
     ]
-    return f"SELECT {', '.join(calls)}"
+    return f"SELECT {', '.join(calls)}, pg_backend_pid()"
 
 
 def _configure_sqlite(engine: Engine) -> None:
@@ -221,12 +247,12 @@ class Database:
             with self.engine.connect().execution_options(read_only=True) as connection:
                 yield connection
             return
-        per_transaction = self.engine.get_execution_options().get("settings_per_transaction")
-        # At PostgreSQL's default isolation, a transaction would see no more than separate
-        # statements do, and the final ROLLBACK would drop the driver's prepared statements.
-        options: dict[str, Any] = {} if per_transaction else {"isolation_level": "AUTOCOMMIT"}
-        usual = None if per_transaction else SETTINGS["lock_timeout"]
         with self._lock_waits.watched(), self.engine.connect() as connected:
+            per_transaction = is_lent_for_a_transaction(connected)
+            # At PostgreSQL's default isolation, a transaction would see no more than separate
+            # statements do, and the final ROLLBACK would drop the driver's prepared statements.
+            options: dict[str, Any] = {} if per_transaction else {"isolation_level": "AUTOCOMMIT"}
+            usual = None if per_transaction else SETTINGS["lock_timeout"]
             connection = connected.execution_options(**options)
             with self._lock_waits.hurried(connection, usual=usual):
                 yield connection

@@ -69,6 +69,9 @@ LOCK_NOT_AVAILABLE = "55P03"
 _OWN_LIMIT = "53400"
 """This session reached a limit that is set for each, such as `temp_file_limit`; others may work."""
 
+_NO_ROOM = ("53100", "53200")
+"""A disk is full, or memory: that of what this work needs, while others may work."""
+
 _CACHED_PLAN = "0A000"
 """The error after a column of a prepared statement changed its type; others have it, too."""
 
@@ -183,11 +186,13 @@ def outage_of(error: BaseException) -> str:
 def refusal_of(error: BaseException) -> str | None:
     """Return the sentence with which a database that is up refused to work, for any client.
 
-    None if the database is unavailable: the driver's sentence names hosts and users.
+    None if the database cannot be reached: the driver's sentence names hosts and users. A disk may
+    be full that holds only what this work needs, such as temporary tables.
     """
     # SQLite's general error is that of a statement that does not fit the tables.
     code = getattr(_cause(error), "sqlite_errorcode", None)
-    if not is_answer(error) and code != sqlite3.SQLITE_ERROR:
+    has_sentence = is_answer(error) or sqlstate_of(error) in _NO_ROOM
+    if not has_sentence and code not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FULL):
         return None
     return f"{outage_of(error)}: {sentence_of(error).rstrip('.')}"
 

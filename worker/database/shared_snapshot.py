@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, event
 
 from worker.database.ask import through
-from worker.database.engine import Database
+from worker.database.engine import Database, is_lent_for_a_transaction
 from worker.database.planning import Planning, begin_planning, planning_on
 
 
@@ -31,9 +31,9 @@ def share_snapshot(connection: Connection) -> SharedSnapshot | None:
     plans that are made at the same time could wait for each other. Raises DBAPIError.
     """
     planning = planning_on(connection)
-    options = connection.engine.get_execution_options()
-    is_pooled = options.get("settings_per_transaction", False)
-    if planning is None or connection.dialect.name != "postgresql" or is_pooled:
+    if planning is None or connection.dialect.name != "postgresql":
+        return None
+    if is_lent_for_a_transaction(connection):
         return None
     ask = through(connection)
     ((may_share,),) = ask(_MAY_SHARE)

@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from worker.database.ask import through
-from worker.database.engine import Database
+from worker.database.engine import Database, is_lent_for_a_transaction
 from worker.database.guard import refuse
 from worker.database.planning import (
     Planning,
@@ -128,7 +128,7 @@ def _open_on_postgresql(connection: Connection) -> str:
             )
         )
     schema, quoted = rows[0]
-    if not connection.engine.get_execution_options().get("settings_per_transaction"):
+    if not is_lent_for_a_transaction(connection):
         # A session behind a pooler may have used temporary tables before, and then refuses this.
         connection.exec_driver_sql(_BUFFERS)
     connection.exec_driver_sql(f"SET LOCAL search_path = pg_temp, {quoted}")

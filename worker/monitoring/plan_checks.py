@@ -1,7 +1,8 @@
 """Check the plans in a database, for `enroll doctor`: which ones wait, and what they hold back."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -10,6 +11,10 @@ from producer.contract.plans import PlanState
 from producer.contract.printable import moment_text, shell_argument
 from worker.plans.reports.repository import count_unfinished, find_hindered, oldest_unfinished
 from worker.plans.repository import time_now
+from worker.retention.repository import find_running
+
+LONG: Final = timedelta(hours=1)
+"""How long a submission may take to arrive and to be planned, before it is a warning."""
 
 
 def check_waiting_plans(connection: Connection) -> Iterator[Finding]:
@@ -24,25 +29,52 @@ def check_waiting_plans(connection: Connection) -> Iterator[Finding]:
             " what to do for each cause.",
         )
     unfinished = count_unfinished(connection)
-    oldest = oldest_unfinished(connection)
-    if not unfinished or oldest is None:
-        yield ok("plans", "none waits")
-        return
     counts = ", ".join(f"{counted.plans:,} {counted.state}" for counted in unfinished)
-    found = (
-        f"{counts}; `enroll prune` removes no history after {moment_text(oldest.moment)}, because"
-        f" of the plan {oldest.plan_id}"
-    )
-    held = [counted for counted in unfinished if counted.state == PlanState.HELD]
-    if not held:
+    now = time_now(connection, _now)
+    found = "; ".join(filter(None, [counts or "none waits", _held_back(connection, now)]))
+    since = {counted.state: now - counted.since for counted in unfinished}
+    remedies = [
+        f"The first {state} one has been waiting for {what} for"
+        f" {since[state].total_seconds() / 3600:,.0f} h. {remedy}"
+        for state, longer_than, what, remedy in _WAITING
+        if state in since and since[state] >= longer_than
+    ]
+    if remedies:
+        yield warning("plans", found, " ".join([*remedies, "`enroll batches` lists all of them."]))
+    else:
         yield ok("plans", found)
-        return
-    hours = (time_now(connection, _now) - held[0].since).total_seconds() / 3600
-    remedy = (
-        f"The first one has been waiting for a decision for {hours:,.0f} h. `enroll batches` lists"
-        " them; look at each with `enroll plan`, then run `enroll approve` or `enroll discard`."
-    )
-    yield warning("plans", found, remedy)
+
+
+_WAITING: Final = (
+    (
+        PlanState.HELD,
+        timedelta(0),
+        "a decision",
+        "Look at it with `enroll plan`, then run `enroll approve` or `enroll discard`.",
+    ),
+    (
+        PlanState.STAGED,
+        LONG,
+        "its chunks or its report",
+        (
+            "See why with `enroll plan`: have it submitted again with `--resume` if chunks are"
+            " missing, or run `enroll discard`."
+        ),
+    ),
+)
+"""The states in which somebody has to do something: after how long, what is missing, the remedy."""
+
+
+def _held_back(connection: Connection, now: datetime) -> str | None:
+    """Return the moment after which no history is removed, and the plan or the batch it is for."""
+    plan, batch = oldest_unfinished(connection), find_running(connection, now)
+    holders = [] if plan is None else [(plan.moment, f"plan {plan.plan_id}")]
+    if batch is not None:
+        holders.append((batch.moment, f"batch {batch.id}, which is not done"))
+    if not holders:
+        return None
+    moment, name = min(holders)
+    return f"`enroll prune` removes no history after {moment_text(moment)}, because of the {name}"
 
 
 def _now() -> datetime:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import Connection
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from producer.contract.plans import PlanState
 from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.database.errors import EnrollmentsBusy
@@ -94,7 +95,8 @@ class Limit(NamedTuple):
     moment: datetime
     held_back_by: str | None = None
     """The batch or plan that is not done, and counts at this moment, or None."""
-    is_plan: bool = False
+    plan_state: PlanState | None = None
+    """The state of the plan that holds it back; None if none does."""
 
 
 def find_limit(database: Database, before: datetime) -> Limit:
@@ -105,13 +107,13 @@ def find_limit(database: Database, before: datetime) -> Limit:
     refused.
     """
     with database.reading() as connection:
-        running = find_running(connection, before)
+        running = find_running(connection, before, arrived_since=before)
         plan = oldest_unfinished(connection, before)
     limits = [Limit(before)]
     if running is not None:
         limits.append(Limit(running.moment, running.id))
     if plan is not None:
-        limits.append(Limit(plan.moment, plan.plan_id, is_plan=True))
+        limits.append(Limit(plan.moment, plan.plan_id, plan.state))
     return min(limits, key=lambda limit: limit.moment)
 
 

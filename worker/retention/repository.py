@@ -13,6 +13,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     tuple_,
     update,
 )
@@ -145,11 +146,13 @@ def delete_past(connection: Connection, before: datetime, size: int) -> int:
     return connection.execute(delete(past).where(tuple_(*key).in_(oldest))).rowcount
 
 
-def find_running(connection: Connection, before: datetime) -> Any | None:
+def find_running(
+    connection: Connection, before: datetime, *, arrived_since: datetime | None = None
+) -> Any | None:
     """Return the batch with the earliest moment before this one that is not done, or None.
 
-    A batch whose newest chunk is older is given up, and does not count. Neither does one that was
-    undone: what is missing of it would be refused.
+    With `arrived_since`, a batch whose newest chunk is older is given up, and does not count.
+    Neither does one that was undone: what is missing of it would be refused.
     """
     chunk, undo = BatchChunk, aliased(BatchChunk)
     is_undone = exists().where(undo.batch_id == literal(UNDO_PREFIX) + Batch.id, undo.last)
@@ -163,7 +166,7 @@ def find_running(connection: Connection, before: datetime) -> Any | None:
         .group_by(Batch.id, Batch.moment)
         .having(
             counts_at < before,
-            func.max(chunk.applied_at) >= before,
+            true() if arrived_since is None else func.max(chunk.applied_at) >= arrived_since,
             or_(total.is_(None), func.count() < total),
         )
     )

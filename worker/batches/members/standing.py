@@ -45,14 +45,20 @@ class Membership(NamedTuple):
         if state is PlanState.DISCARDED and not is_done:
             return Standing(BatchState.DISCARDED, detail)
         is_ongoing = state in (PlanState.APPLYING, PlanState.SWEEPING)
-        if is_ongoing and (not is_done or self._is_snapshot()):
+        if is_ongoing and (not is_done or self._ends_with_plan()):
             has_begun = applied.state not in (BatchState.UNKNOWN, BatchState.QUEUED)
             return Standing(BatchState.RUNNING if has_begun else BatchState.QUEUED, detail)
         return applied
 
-    def _is_snapshot(self) -> bool:
-        """Return whether enrollments are dropped because the batch does not name them."""
-        return self.member.kind == Kind.ENROLLMENTS and bool(self.member.request["snapshot"])
+    def _ends_with_plan(self) -> bool:
+        """Return whether the batch is not done before its plan is.
+
+        Enrollments may be dropped because a snapshot does not name them. The batch that gives the
+        plan its id stands for all of it.
+        """
+        member = self.member
+        is_snapshot = member.kind == Kind.ENROLLMENTS and bool(member.request["snapshot"])
+        return is_snapshot or member.batch_id == member.plan_id
 
     def _staged(self, dead: DeadChunks, now: datetime) -> Standing:
         missing = advice_on_missing(self.members, now)

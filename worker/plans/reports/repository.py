@@ -20,6 +20,7 @@ class Oldest(NamedTuple):
 
     plan_id: str
     moment: datetime
+    state: PlanState
 
 
 _DROPPED: Final = "dropped"
@@ -100,7 +101,7 @@ def oldest_unfinished(connection: Connection, before: datetime | None = None) ->
     """
     member = PlanMember
     earliest = (
-        select(member.plan_id, member.moment)
+        select(member.plan_id, member.moment, PlanRow.state)
         .join(PlanRow, PlanRow.id == member.plan_id)
         .where(PlanRow.state.in_(UNFINISHED_STATES), member.moment.is_not(None))
         .order_by(member.moment)
@@ -109,4 +110,6 @@ def oldest_unfinished(connection: Connection, before: datetime | None = None) ->
     if before is not None:
         earliest = earliest.where(member.moment < before)
     row = connection.execute(earliest).one_or_none()
-    return None if row is None or row.moment is None else Oldest(row.plan_id, row.moment)
+    if row is None or row.moment is None:
+        return None
+    return Oldest(row.plan_id, row.moment, PlanState(row.state))

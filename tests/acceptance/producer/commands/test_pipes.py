@@ -81,7 +81,7 @@ def test_the_same_input_under_the_same_batch_id_is_applied_once(deployment: Depl
     first, again = (json.loads(deployment.enroll(*arguments, given=given).stdout) for _ in "12")
     assert first == again
     messages = deployment.enroll(*arguments, "--resume", given=given).stderr
-    assert "1 of the 1 chunks had already been applied." in messages
+    assert "1 of the 1 chunks had already arrived." in messages
 
 
 def test_a_process_substitution_is_read_once_and_whole(

@@ -135,7 +135,10 @@ def test_a_chunk_that_was_applied_before_its_worker_died_is_not_applied_twice(
         with pytest.raises(SystemExit):
             advance_next(work._replace(apply=die_after))
         make_due(database)
+    # A client that waits for the batch must not find its plan unfinished afterwards.
+    assert (status(database).state, books(database)["enrolled"]) == (BatchState.RUNNING, 2)
     assert advance(database).state is PlanState.DONE
+    assert status(database).state is BatchState.DONE
     assert books(database) == {"received": 2, "enrolled": 2}
 
 

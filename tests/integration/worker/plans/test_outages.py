@@ -5,7 +5,7 @@ import uuid
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from producer.contract.keys import Keys
@@ -13,7 +13,7 @@ from producer.contract.plans import Decision, PlanState
 from producer.schemas import Kind
 from support.chunks import apply_chunk, pairs, status
 from support.copies import Administer, as_role, name_of
-from support.databases import opened_database, store_roster
+from support.databases import opened_database, store_roster, url_of
 from support.staging import advance, chunks_of, make_due, request, stage, work_on
 from support.waiting import wait_for
 from worker.database.engine import Database
@@ -64,6 +64,31 @@ def test_a_plan_waits_for_a_missing_right_and_says_which(
         with database.reading() as connection:
             (found,) = check_waiting_plans(connection)
         assert "1 held" in found.found
+
+
+class WithoutTemporaryRoom(Database):
+    """A database of which only the disk for temporary tables is full."""
+
+    def new_engine(self) -> Engine:
+        engine = super().new_engine()
+        limit = "PRAGMA temp.max_page_count = 4"
+        event.listen(engine, "connect", lambda connection, _: connection.execute(limit))
+        return engine
+
+
+def test_a_plan_that_has_no_room_for_its_tables_says_so(sqlite_database: Database) -> None:
+    roomy = sqlite_database
+    with closing(WithoutTemporaryRoom(url_of(roomy))) as full:
+        store_roster(roomy, ["A"], ["M1"])
+        (only,) = chunks_of(HELD, [pairs("A", "M1")])
+        stage(roomy, only)
+        with pytest.raises(DBAPIError):
+            advance(full)
+        assert "could not be made yet: The database is unavailable: database or disk is full" in (
+            str(plan_status(roomy, "b").advice)
+        )
+        make_due(roomy)
+        assert advance(roomy).state is PlanState.HELD
 
 
 def test_a_plan_need_not_wait_for_its_lease_after_a_short_outage(

@@ -1,7 +1,7 @@
 """What is shown of plans: lists of batches, stored chunks, planned drops and doctor."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
@@ -19,7 +19,7 @@ from worker.batches.listing import BatchSearch, batch_page
 from worker.batches.status import applied_chunks, batch_statuses
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
-from worker.models import LetterForm, LetterReason
+from worker.models import Batch, LetterForm, LetterReason
 from worker.monitoring.plan_checks import check_waiting_plans
 from worker.plan_models import PlanRow
 from worker.plans.reports.lookups import plan_status, with_stored_chunks
@@ -126,6 +126,24 @@ def test_doctor_names_what_waits_and_what_it_holds_back(database: Database) -> N
     assert "1 held" in found.found
     assert "no history after 2026-08-31 00:00:00 UTC, because of the plan b" in found.found
     assert "enroll approve" in str(found.remedy)
+    part = chunk(pairs("A", "M1"), batch_id="unplanned", last=False)
+    apply_chunk(database, Kind.ENROLLMENTS, part)
+    with database.writing() as connection:
+        connection.execute(update(Batch).values(moment=MOMENT - timedelta(days=2)))
+        (found,) = check_waiting_plans(connection)
+    assert "2026-08-30 00:00:00 UTC, because of the batch unplanned, which is not" in found.found
+
+
+def test_doctor_warns_of_a_submission_that_stays_incomplete(database: Database) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")], [pairs("A", "M1")])[0])
+    for since, state in ((timedelta(0), State.OK), (timedelta(hours=2), State.WARNING)):
+        with database.writing() as connection:
+            connection.execute(update(PlanRow).values(staged_at=datetime.now(UTC) - since))
+            (found,) = check_waiting_plans(connection)
+        assert found.state is state
+    assert "has been waiting for its chunks or its report for 2 h" in str(found.remedy)
+    assert "enroll discard" in str(found.remedy)
+    assert "enroll approve" not in str(found.remedy)
 
 
 def test_a_plan_that_another_version_has_accepted_is_still_shown_and_applied(

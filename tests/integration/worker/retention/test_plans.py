@@ -35,13 +35,32 @@ def count(database: Database, model: type) -> int:
 
 
 def test_a_plan_that_has_not_ended_holds_the_limit_back(database: Database) -> None:
-    assert find_limit(database, LATER) == Limit(MOMENT, "b", is_plan=True)
+    assert find_limit(database, LATER) == Limit(MOMENT, "b", PlanState.HELD)
     assert find_limit(database, MOMENT) == Limit(MOMENT)
     age = f"{(datetime.now(UTC) - LATER).days}d"
     _, err = run(database, "prune", "--older-than", age, "--dry-run")
     assert "The plan b is not done and counts at 2026-09-01" in err
+    assert "(`enroll approve b`, `enroll discard b`)" in err
     decide(database, "b", Decision.DISCARD, plan_status(database, "b").digest)
     assert find_limit(database, LATER) == Limit(LATER)
+
+
+@pytest.mark.parametrize(
+    ("state", "advice"),
+    [
+        (PlanState.STAGED, "Discard it if it is not needed (`enroll discard b`)"),
+        (PlanState.APPLYING, "see how far it is with `enroll plan b`"),
+    ],
+)
+def test_a_plan_that_is_not_held_is_not_to_be_approved(
+    database: Database, state: PlanState, advice: str
+) -> None:
+    with database.writing() as connection:
+        connection.execute(update(PlanRow).values(state=state))
+    age = f"{(datetime.now(UTC) - LATER).days}d"
+    _, err = run(database, "prune", "--older-than", age, "--dry-run")
+    assert advice in err
+    assert "enroll approve" not in err
 
 
 def test_plans_are_removed_once_they_ended_long_ago(database: Database) -> None:

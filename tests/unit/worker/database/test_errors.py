@@ -18,6 +18,7 @@ from worker.database.errors import (
     is_outage,
     meaning_of,
     outage_of,
+    refusal_of,
     sentence_of,
     sqlstate_of,
 )
@@ -41,6 +42,17 @@ def wrapped(error: Exception, base: type[Exception] = psycopg.Error) -> DBAPIErr
 
 def from_server(state: str, message: str = "no") -> DBAPIError:
     return wrapped(lookup(state)(message))
+
+
+def full_sqlite() -> DBAPIError:
+    """Return the error of an SQLite database that has no room for another page."""
+    with create_engine("sqlite://").connect() as connection:
+        connection.execute(text("PRAGMA max_page_count = 1"))
+        try:
+            connection.execute(text("CREATE TABLE t (x)"))
+        except DBAPIError as error:
+            return error
+    raise AssertionError("the table was created")
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -85,6 +97,19 @@ def test_without_a_database_to_ask_lookups_fail_too(state: str) -> None:
     unreachable = wrapped(psycopg.OperationalError("connection refused"))
     assert not is_answer(unreachable)
     assert outage_of(unreachable) == "The database is unavailable"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        from_server("53100", "could not extend file: No space left on device"),
+        from_server("53200", "out of memory"),
+        full_sqlite(),
+    ],
+)
+def test_clients_see_that_the_database_has_no_room(error: Exception) -> None:
+    assert refusal_of(error) == f"The database is unavailable: {sentence_of(error)}"
+    assert refusal_of(from_server("53300", "too many connections for role secret")) is None
 
 
 def test_a_limit_of_one_session_does_not_make_the_database_unavailable() -> None:

@@ -103,7 +103,7 @@ R = TypeVar("R")
 def verb(
     method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
-    """Guard a method as `Calls.entered` says, check its flags, and log each of its calls at DEBUG."""
+    """Guard a method as `Calls.entered` says, check its flags, and log its calls at DEBUG."""
     flags = flags_of(method)
 
     @functools.wraps(method)

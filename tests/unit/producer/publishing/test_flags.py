@@ -1,4 +1,4 @@
-"""A flag of a call is True or False; what only looks like one is refused before anything is done."""
+"""A flag of a call is True or False; anything else is refused before anything is done."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -70,5 +70,5 @@ def test_what_is_neither_true_nor_false_is_refused(client: Any, verb: str, flag:
 
 
 def test_the_message_shows_the_value(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="'no', which is a str$"):
+    with pytest.raises(InvalidRequest, match=r"'no', which is a str$"):
         FakeEnrollmentClient().submit_file(tmp_path / "f.csv", dry_run="no")  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ _AS_WRITTEN = frozenset(
 
 _WHAT_IS_DONE = {
     Kind.ENROLLMENTS: "the line enrolls its student all the same. If that is not meant, name this"
-    " column action, and write enroll or drop into it",
+    " column action, and write enroll or drop into it; from a snapshot, remove such lines instead",
     Kind.STUDENTS: "the line adds or changes its student all the same. A roster removes nothing; to"
     " drop students, submit a file of enrollments with a column action",
     Kind.COURSES: "the line adds or changes its course all the same. A roster removes nothing; to"

@@ -335,7 +335,8 @@ class _Reading(NamedTuple):
             yield from noticing_values(self.path, records, self.notices)
         if self.choice.roles is None:
             notice_everyone(self.path, table, names, self.notices)
-        for sentence in tally.sentences(self.path):
+        is_snapshot = self.notices.is_snapshot
+        for sentence in tally.sentences(self.path, is_snapshot=is_snapshot):
             self.notices.add(sentence)
         if self.moments is not None:
             self.moments.notice(self.path, self.notices)

@@ -48,8 +48,8 @@ def test_ended_enrollments_of_an_export_are_left_out_of_its_snapshot(
     assert plan.state == "done"
     assert [batch.books.received for batch in plan.batches] == [2, 1, 1]
     assert plan.batches[-1].books.enrolled == 1
-    (notice,) = [text for text in submitted.notices if "snapshot" in text]
-    assert "1 line is about enrollments that have ended" in notice
+    (notice,) = [text for text in submitted.notices if ".zip: 1 line is" in text]
+    assert "about enrollments that have ended: 1 'ended'. The snapshot leaves them out" in notice
 
 
 def test_an_export_that_holds_only_changes_is_no_snapshot(

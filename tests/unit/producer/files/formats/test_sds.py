@@ -272,7 +272,7 @@ def test_under_another_name_such_columns_are_our_own_with_a_notice(tmp_path: Pat
     assert not list(open_source(path, Kind.STUDENTS, {}).notices)
 
 
-WRONG_HEADERS: dict[str, tuple[list[str], str]] = {
+WRONG_HEADERS: dict[str, tuple[Table, str]] = {
     "a column is missing": (
         ["classSourcedId,role", "C-1,student"],
         r"lacks columns that this file .* has: usersourcedid\. Export it again",

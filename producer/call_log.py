@@ -1,4 +1,4 @@
-"""Refuse calls of a closed client, and log every call in one line at DEBUG.
+"""Refuse calls of a closed client and wrong flags, and log every call in one line at DEBUG.
 
 The log has ids and times; neither records nor the broker's password are written.
 """
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from producer.errors import ClientClosed
+from producer.publishing.flags import check_flags, flags_of
 
 log = logging.getLogger("producer.client")
 
@@ -35,13 +36,17 @@ R = TypeVar("R")
 
 
 def verb(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], R]:
-    """Make a method raise ClientClosed after `close`, and log each of its calls."""
-    name = method.__name__
+    """Make a method raise ClientClosed after `close`, and log each of its calls.
+
+    It raises InvalidRequest for a flag that is neither true nor false.
+    """
+    name, flags = method.__name__, flags_of(method)
 
     @functools.wraps(method)
     def call(client: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if client.closed:
             raise ClientClosed
+        check_flags(flags, kwargs)
         if not log.isEnabledFor(logging.DEBUG):
             return method(client, *args, **kwargs)
         with logged(name, args, kwargs) as results:

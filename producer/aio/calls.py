@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from producer.call_log import log, logged
 from producer.errors import ClientClosed
+from producer.publishing.flags import check_flags, flags_of
 
 
 class Calls:
@@ -102,11 +103,13 @@ R = TypeVar("R")
 def verb(
     method: Callable[Concatenate[C, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
-    """Guard a method as `Calls.entered` says, and log each of its calls at DEBUG."""
+    """Guard a method as `Calls.entered` says, check its flags, and log its calls at DEBUG."""
+    flags = flags_of(method)
 
     @functools.wraps(method)
     async def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with self._calls.entered():
+            check_flags(flags, kwargs)
             if not log.isEnabledFor(logging.DEBUG):
                 return await method(self, *args, **kwargs)
             with logged(method.__name__.lstrip("_"), args, kwargs) as results:

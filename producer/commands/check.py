@@ -2,12 +2,12 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import BinaryIO
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from producer.commands import display
+from producer.commands.output_files import Output
 from producer.commands.session import Session
 from producer.commands.terminal import one_line
 from producer.contract.exit_codes import ExitCode
@@ -28,24 +28,24 @@ _NOT_CHECKED = (
 def check_sources(
     session: Session,
     sources: Sequence[AnySource],
-    refused_file: BinaryIO | None,
-    spreadsheet: BinaryIO | None,
+    refused_file: Output | None,
+    spreadsheet: Output | None,
 ) -> int:
     """Read every source, print what was found, and return the exit code. Raises UnreadableFile.
 
     All lines that would be refused are written to `refused_file`, if there is one, or so that no
     cell runs as a formula to `spreadsheet`.
     """
-    file = refused_file or spreadsheet
+    output = refused_file or spreadsheet
     refused = 0
     for source in sources:
         checker = SourceChecker(source)
-        if file is None:
+        if output is None:
             deque(checker.refusals(), maxlen=0)
         else:
-            with file:  # If the disk is full, closing the file fails.
+            with output.opened() as file:
                 lines = checker.refusals()
-                guarded = file is spreadsheet
+                guarded = output is spreadsheet
                 write_csv(file, source.columns, source.form, lines, guarded=guarded)
         result = checker.result()
         session.show_with_notices(result, _layout(result), source.notices)

@@ -1,10 +1,9 @@
 """Define `enroll plan`, which shows what a planned submission would do."""
 
-from typing import BinaryIO
-
 import click
 
 from producer.commands import plan_display
+from producer.commands.output_files import Output, OutputFile
 from producer.commands.package_ids import related_batches
 from producer.commands.session import Session, with_session
 from producer.commands.terminal import tell
@@ -35,12 +34,12 @@ Examples:
 @click.option(
     "--csv",
     "csv_file",
-    type=click.File("wb"),
+    type=OutputFile(),
     help="Write every enrollment that the snapshot drops to a file, with names; an apostrophe"
     " stands before each cell that a spreadsheet would run as a formula.",
 )
 @with_session
-def plan(session: Session, plan_id: str, csv_file: BinaryIO | None) -> int:
+def plan(session: Session, plan_id: str, csv_file: Output | None) -> int:
     """Show the report of a plan: what it would change, and why it waits.
 
     The id of a plan is that of its batch; for a package, that of its last batch.
@@ -52,8 +51,8 @@ def plan(session: Session, plan_id: str, csv_file: BinaryIO | None) -> int:
         return ExitCode.REFUSED
     if csv_file is not None:
         try:
-            with csv_file:  # If the disk is full, closing the file fails.
-                count = write_csv(csv_file, session.client.planned_drops(plan_id))
+            with csv_file.opened() as file:
+                count = write_csv(file, session.client.planned_drops(plan_id))
         except DropsNotKnown as error:
             tell(str(error))
             return ExitCode.REFUSED

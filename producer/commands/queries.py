@@ -1,10 +1,9 @@
 """Define the commands that look something up: `errors`, `student` and `results`."""
 
-from typing import BinaryIO
-
 import click
 
 from producer.commands import display
+from producer.commands.output_files import Output, OutputFile
 from producer.commands.session import IDS, Session, parse_identifier, with_session
 from producer.commands.terminal import tell
 from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
@@ -63,16 +62,16 @@ Examples:
 
 @click.command(epilog=ERRORS_CODES + ERRORS_EXAMPLES)
 @click.argument("batch_id", metavar="BATCH")
-@click.option("--csv", "csv_file", type=click.File("wb"), help=_CSV_HELP)
-@click.option("--spreadsheet", "spreadsheet", type=click.File("wb"), help=_SPREADSHEET_HELP)
-@click.option("--jsonl", "jsonl_file", type=click.File("wb"), help=_JSONL_HELP)
+@click.option("--csv", "csv_file", type=OutputFile(), help=_CSV_HELP)
+@click.option("--spreadsheet", "spreadsheet", type=OutputFile(), help=_SPREADSHEET_HELP)
+@click.option("--jsonl", "jsonl_file", type=OutputFile(), help=_JSONL_HELP)
 @with_session
 def errors(
     session: Session,
     batch_id: str,
-    csv_file: BinaryIO | None,
-    spreadsheet: BinaryIO | None,
-    jsonl_file: BinaryIO | None,
+    csv_file: Output | None,
+    spreadsheet: Output | None,
+    jsonl_file: Output | None,
 ) -> int:
     """Show the refusals of a batch by cause, or write them to a file."""
     batch = session.client.batch(batch_id)
@@ -80,21 +79,21 @@ def errors(
         tell(f"No batch with the id {batch_id} is known. Check the id.")
         return ExitCode.REFUSED
     groups = _groups(session, batch)
-    for file, guarded in ((csv_file, False), (spreadsheet, True)):
-        if file is not None:
-            with file:  # If the disk is full, closing the file fails.
+    for output, guarded in ((csv_file, False), (spreadsheet, True)):
+        if output is not None:
+            with output.opened() as file:
                 refusals = session.client.refusals(batch_id)
                 lines = refused_lines.DropDetector(refusals, batch.columns, batch.form)
                 count = refused_lines.write_csv(
                     file, batch.columns, batch.form, lines, guarded=guarded
                 )
-            tell(f"Refused lines written to {file.name}: {count:,}.")
+            tell(f"Refused lines written to {output.name}: {count:,}.")
             if lines.has_hidden_drops:
                 tell(_DROPS)
     if jsonl_file is not None:
-        with jsonl_file:
+        with jsonl_file.opened() as file:
             refusals = session.client.refusals(batch_id)
-            count, missing = refused_lines.write_json_lines(jsonl_file, batch.columns, refusals)
+            count, missing = refused_lines.write_json_lines(file, batch.columns, refusals)
         tell(f"Refused records written to {jsonl_file.name}: {count:,}.")
         if missing:
             tell(

@@ -6,7 +6,7 @@ import math
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import click
 
@@ -15,6 +15,7 @@ from producer.commands.check import check_sources
 from producer.commands.comparing import compare_input
 from producer.commands.file_options import file_options, with_choices
 from producer.commands.inputs import STANDARD_INPUT, Input, opened_inputs
+from producer.commands.output_files import Output, OutputFile
 from producer.commands.plan_options import check_together, plan_options
 from producer.commands.planned_submit import PlannedOptions, begun_plan, submit_planned
 from producer.commands.progress import submit_source
@@ -70,13 +71,13 @@ Examples:
     "--refused",
     "refused_file",
     metavar="NAME",
-    type=click.File("wb"),
+    type=OutputFile(),
     help="With --check, write every line that would be refused to this file, with the reason.",
 )
 @click.option(
     "--spreadsheet",
     metavar="NAME",
-    type=click.File("wb"),
+    type=OutputFile(),
     help="With --check, write the same for Excel and other spreadsheets, so that no cell runs as a"
     " formula.",
 )
@@ -122,8 +123,8 @@ def submit(
     choices: Choices,
     plan: PlanOptions,
     check: bool,
-    refused_file: BinaryIO | None,
-    spreadsheet: BinaryIO | None,
+    refused_file: Output | None,
+    spreadsheet: Output | None,
     no_wait: bool,
     wait_timeout: float | None,
     batch_id: str | None,
@@ -163,7 +164,7 @@ def submit(
         return submit_all(session, inputs, choices, plan, options)
 
 
-def _check_sources(refused_file: BinaryIO | None, sources: Sequence[AnySource]) -> None:
+def _check_sources(refused_file: Output | None, sources: Sequence[AnySource]) -> None:
     if refused_file is not None and len(sources) > 1:
         raise click.UsageError(
             "--refused and --spreadsheet write the lines of one file, but the package has"
@@ -308,8 +309,8 @@ def _several_for_one_id() -> click.UsageError:
 
 def _check_refused_files(
     names: Sequence[str],
-    refused_file: BinaryIO | None,
-    spreadsheet: BinaryIO | None,
+    refused_file: Output | None,
+    spreadsheet: Output | None,
     *,
     check: bool,
 ) -> None:

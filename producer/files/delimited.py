@@ -34,7 +34,7 @@ from producer.files.columns import (
     plain_name,
     wanted_columns,
 )
-from producer.files.first_line import DELIMITERS, looks_like
+from producer.files.first_line import DELIMITERS, looks_like, undecoded
 from producer.files.formats.secrets import without_unread_passwords
 from producer.files.formulas import unguard
 from producer.files.grouping import group_requests
@@ -119,8 +119,9 @@ def _choose(
     with _showing(found):
         _check_size(path, found.names)
         readers = column_readers(path, found.names, templates)
-    kind = kind or kind_of(path, readers, found.first_line, found.looks_like, templates)
-    with _showing(found):
+    with _naming_encoding(found):
+        kind = kind or kind_of(path, readers, found.first_line, found.looks_like, templates)
+    with _naming_encoding(found), _showing(found):
         readers = choose_columns(path, kind, found.names, readers, templates)
         if drop:
             _check_drops(path, kind, readers)
@@ -210,7 +211,8 @@ def find_header(path: str, head: str, templates: Mapping[str, str]) -> Header:
         first=lines_above + 1,
         lines=lines_above + lines,
         first_line=text.partition("\n")[0],
-        looks_like=_wrong_sep_line(text, delimiter, templates)
+        looks_like=undecoded(text.partition("\n")[0])
+        or _wrong_sep_line(text, delimiter, templates)
         or looks_like(text, delimiter, templates, lines_above),
         form=FileForm(
             delimiter=delimiter,
@@ -276,6 +278,17 @@ def _showing(header: Header) -> Iterator[None]:
         raise UnreadableFile(
             " ".join(filter(None, [*sentences, header.looks_like])), *error.options
         ) from None
+
+
+@contextmanager
+def _naming_encoding(header: Header) -> Iterator[None]:
+    """Name the option of the encoding, too, if the first line could not be decoded."""
+    try:
+        yield
+    except UnreadableFile as error:
+        if undecoded(header.first_line):
+            raise UnreadableFile(str(error), *error.options, "encoding") from None
+        raise
 
 
 def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:

@@ -41,6 +41,16 @@ def looks_like(
     return _looks_like_row(first, others, delimiter)
 
 
+def undecoded(line: str) -> str:
+    """Return a sentence if bytes of the first line could not be decoded, or nothing."""
+    if not re.search("[\ud800-\udfff]", line):
+        return ""
+    return (
+        "It has letters that are not in UTF-8, or not in the encoding that was chosen; choose the"
+        " encoding that the file has, or save it as UTF-8."
+    )
+
+
 def _looks_like_row(first: str, others: Sequence[str], delimiter: str) -> str:
     """Return a sentence about a line that has no shape of its own."""
     second = others[0] if others else ""

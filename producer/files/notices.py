@@ -12,6 +12,8 @@ class Notices:
     def __init__(self) -> None:
         self._sentences: dict[str, None] = {}
         self._taken = 0
+        self.is_snapshot = False
+        """Whether the file is read as a snapshot: lines that are drops elsewhere are left out."""
 
     def add(self, sentence: str) -> None:
         """Add a sentence that says what was noticed, and what to do if that was not meant."""

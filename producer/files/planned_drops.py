@@ -1,5 +1,6 @@
 """Write the planned drops of a plan as a CSV file that a spreadsheet can open safely."""
 
+import codecs
 import csv
 import io
 from collections.abc import Iterable, Iterator
@@ -25,13 +26,13 @@ PAGE: Final = 1_000
 def csv_pages(drops: Iterable[PlannedDrop]) -> Iterator[bytes]:
     """Yield the file in pages, in UTF-8, the first one with the header.
 
-    An apostrophe stands before each cell that a spreadsheet would run as a formula.
+    It begins with a byte order mark, without which Excel takes it for another encoding. An
+    apostrophe stands before each cell that a spreadsheet would run as a formula.
     """
     remaining = iter(drops)
-    head = [COLUMNS]
-    while (page := list(islice(remaining, PAGE))) or head:
-        yield _lines([*head, *map(_cells, page)])
-        head = []
+    yield codecs.BOM_UTF8 + _lines([COLUMNS, *map(_cells, islice(remaining, PAGE))])
+    while page := list(islice(remaining, PAGE)):
+        yield _lines(map(_cells, page))
 
 
 def _lines(rows: Iterable[Iterable[str]]) -> bytes:

@@ -1,6 +1,7 @@
 """Notice values of a roster that are valid, but hardly meant."""
 
 import re
+import unicodedata
 from typing import Any
 
 from producer.contract.ids import MISSING_VALUES, is_missing_value
@@ -34,16 +35,27 @@ def _problem_of(field: str, value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     if field == "sis_id":
-        if value.isalnum() or not _CHANGED_ID.match(value):
-            return None
-        return (
-            f"{value[:60]!a}, which looks as if a spreadsheet had changed it. It is entered as it"
-            " stands; if that is not meant, export the file again, and open it with this column as"
-            " text."
-        )
+        problem = _changed_by(value)
+        return None if problem is None else f"{value[:60]!a}, which {problem}"
     if value[:1] not in _FIRST or not is_missing_value(value):
         return None
     return (
         f"{value[:60]!a}, which may stand for a missing value. It is stored as it stands; if that"
         " is not meant, empty such cells, so that the stored value is left as it is."
+    )
+
+
+def _changed_by(sis_id: str) -> str | None:
+    """Return what a program or a keyboard seems to have done to an id, and what to do."""
+    if not unicodedata.is_normalized("NFC", sis_id):  # Quick for ASCII.
+        return (
+            "has accents as characters of their own (NFD), as programs on a Mac write them. It is"
+            " another id than the one that looks the same in the usual form (NFC). It is entered as"
+            " it stands; if the roster has the usual form, save the file in it."
+        )
+    if sis_id.isalnum() or not _CHANGED_ID.match(sis_id):
+        return None
+    return (
+        "looks as if a spreadsheet had changed it. It is entered as it stands; if that is not"
+        " meant, export the file again, and open it with this column as text."
     )

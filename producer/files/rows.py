@@ -34,6 +34,9 @@ _NUMBER = re.compile(r'"?[0-9]')
 
 _QUOTED = re.compile(rb'"[^"]*(?:"|$)')
 
+_CUT_LETTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]{0,2}\Z")
+"""The first bytes of a letter in UTF-8, at the end of a file that was cut off within it."""
+
 _CLOSING = re.compile(r'(?<!")(?:"")*"(?!")')
 """The quote that closes a cell: not one of a pair, which stands for a quote in the cell."""
 
@@ -340,7 +343,9 @@ class RowReader:
         before = _QUOTED.sub(b"", bad.raw[: bad.position])
         cell = before.count(self._delimiter.encode()) + 1
         text = bad.raw.decode("utf-8", "surrogateescape")
-        return self._refused(line, f"cell {cell} {bad.problem}", text)
+        refused = self._refused(line, f"cell {cell} {bad.problem}", text)
+        is_cut = _CUT_LETTER.match(bad.raw, bad.position)
+        return _hinting(text, refused) if is_cut else refused
 
     def _refused(self, line: int, message: str, text: str) -> RefusedLine:
         """Return the refusal of a line, with its cells.
@@ -382,5 +387,8 @@ def _holds_text(row: Sequence[str]) -> bool:
 def _wrong_width(line: int, row: Sequence[str], width: int, fewest: int) -> RefusedLine:
     cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
     expected = f"the header has {width}" if fewest == width else f"needs {fewest} to {width}"
-    message = f"the line has {cells}, but {expected}; check the separators and quotes"
+    remedy = "check the separators and quotes"
+    if len(row) > width and not _holds_text(row[width:]):
+        remedy = "those after the last column are empty: remove them, or name their columns"
+    message = f"the line has {cells}, but {expected}; {remedy}"
     return RefusedLine(line=line, message=message, cells=storable(row))

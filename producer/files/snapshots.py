@@ -1,12 +1,13 @@
 """Check that a file can be a snapshot, the whole truth of a data set, and read it as one."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, Protocol
 
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
-from producer.files.columns import ACTION, plain_name
+from producer.files.columns import ACTION, REASON, plain_name
 from producer.files.describing import Choices
 from producer.files.formats.packages import AnySource, Package
 from producer.files.layout import FileLayout, Lines
@@ -111,7 +112,8 @@ def without_drops(source: Readable, lines: Lines) -> Lines:
     with enrollments.
     """
     layout = source.layout
-    ended = 0
+    layout.notices.is_snapshot = True
+    ended: Counter[str] = Counter()
     for entry in lines:
         if not isinstance(entry, SourceRecord) or not is_drop(entry.record):
             yield entry
@@ -123,16 +125,18 @@ def without_drops(source: Readable, lines: Lines) -> Lines:
                 "snapshot",
             )
         else:
-            ended += len(entry.lines)
+            ended[entry.record.get(REASON, "a drop")] += len(entry.lines)
     if ended:
         _notice_ended(source.name, ended, layout.notices)
 
 
-def _notice_ended(name: str, count: int, notices: Notices) -> None:
+def _notice_ended(name: str, counts: Counter[str], notices: Notices) -> None:
+    count = counts.total()
     lines = "1 line is" if count == 1 else f"{count:,} lines are"
+    reasons = ", ".join(f"{number:,} {reason!a}" for reason, number in counts.most_common())
     notices.add(
-        f"{name}: {lines} about enrollments that have ended. The snapshot leaves them out, so these"
-        " enrollments are dropped with the others that it does not name."
+        f"{name}: {lines} about enrollments that have ended: {reasons}. The snapshot leaves them"
+        " out, so these enrollments are dropped with the others that it does not name."
     )
 
 

@@ -101,7 +101,12 @@ class PlanOptions(NamedTuple):
         if Kind.ENROLLMENTS in kinds:
             return
         if self.snapshot is not None:
-            raise _invalid("snapshot", "a snapshot needs enrollments, but there are none to submit")
+            held = " and ".join(dict.fromkeys(kinds)) or "nothing"
+            raise _invalid(
+                "snapshot",
+                f"a snapshot needs enrollments, but this submission holds only {held}. Submit the"
+                " file of enrollments, or these without a snapshot",
+            )
         if self.data_set is not None:
             raise _invalid(
                 "data_set", "only enrollments belong to a data set, but there are none to submit"

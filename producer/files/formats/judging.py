@@ -220,8 +220,11 @@ class Tally:
         known = verdict.why in self.passed_over or len(self.passed_over) < _MAX_WORDS
         return verdict.why if known else "others"
 
-    def sentences(self, name: str) -> Iterator[str]:
-        """Yield what the submitter should know about the lines of a file."""
+    def sentences(self, name: str, *, is_snapshot: bool = False) -> Iterator[str]:
+        """Yield what the submitter should know about the lines of a file.
+
+        The reader of a snapshot counts the lines that it leaves out in place of drops.
+        """
         others = Counter({r: n for r, n in self.passed_over.items() if r not in _OTHERWISE})
         if count := others.total():
             yield (
@@ -237,7 +240,7 @@ class Tally:
                 f" {_shown(self._gone)}. A roster removes nothing; to end enrollments, submit them"
                 " as drops."
             )
-        if count := self.drops.total():
+        if (count := self.drops.total()) and not is_snapshot:
             drops = "a drop" if count == 1 else "drops"
             yield f"{name}: {_lines(count)} read as {drops}: {_shown(self.drops)}."
         if count := self._remarks[AHEAD]:

@@ -34,6 +34,7 @@ from producer.files.formats.table_reader import (
     find_columns,
 )
 from producer.files.formats.terms import ClassEnds
+from producer.files.formats.unread_status import noticing_status, status_columns
 from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines, Named
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
@@ -329,13 +330,18 @@ class _Reading(NamedTuple):
             judged = JudgedRows(judge, account, tally, self.columns.shown)
             yield from judged.requests(self._rows(file), pair_reader(self.columns.readers))
         elif table.kind is Kind.ENROLLMENTS:
-            yield from reader.enrollments(self._blocks(file))
+            if marks := status_columns(table, self.found.names):
+                watched = noticing_status(self.path, self._rows(file), marks, self.notices)
+                yield from reader.enrollments(watched)
+            else:
+                yield from reader.enrollments(self._blocks(file))
         else:
             records = reader.roster(self._rows(file), self._deciding_roles())
             yield from noticing_values(self.path, records, self.notices)
         if self.choice.roles is None:
             notice_everyone(self.path, table, names, self.notices)
-        for sentence in tally.sentences(self.path):
+        is_snapshot = self.notices.is_snapshot
+        for sentence in tally.sentences(self.path, is_snapshot=is_snapshot):
             self.notices.add(sentence)
         if self.moments is not None:
             self.moments.notice(self.path, self.notices)

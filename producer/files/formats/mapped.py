@@ -281,7 +281,8 @@ class _Reading(NamedTuple):
             records = judged.roster(rows, record_reader(self.kind, self.readers))
             yield from noticing_values(self.path, records, self.notices)
         notice_everyone(self.path, self.mapped.table, names, self.notices)
-        for sentence in tally.sentences(self.path):
+        is_snapshot = self.notices.is_snapshot
+        for sentence in tally.sentences(self.path, is_snapshot=is_snapshot):
             self.notices.add(sentence)
 
     @property

@@ -1,11 +1,11 @@
 """Notice what a package lacks, and what it holds besides; refuse it if a file cannot be read."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from producer.errors import UnreadableFile
 from producer.files.archives import within
 from producer.files.columns import AS_OF
-from producer.files.formats.base import Format
+from producer.files.formats.base import Format, Table
 from producer.files.formats.manifest import Manifest
 from producer.files.formats.package_source import PackageSource
 from producer.files.notices import Notices
@@ -13,21 +13,25 @@ from producer.schemas import Kind
 
 
 def notice_unread(
-    package: str, names: Collection[str], known: Format, notices: Notices, *, is_chosen: bool
+    package: str,
+    unread: Mapping[str, Collection[str]],
+    known: Format,
+    notices: Notices,
+    *,
+    is_chosen: bool,
 ) -> None:
-    """Add a notice for each of these files, which are not read.
+    """Add a notice for each of these files, which are not read; `unread` has their headers, folded.
 
-    Raises UnreadableFile for a file that lacks columns, and whose lines would be missing; if the
+    Raises UnreadableFile for a file with a wrong header, whose lines would be missing; if the
     submitter has chosen the format, this may be the mistake.
     """
     inside = within(package)
-    for name in names:
+    for name, header in unread.items():
         if not known.knows(name):
             notices.add(f"{name} in {inside} is not a file of {known.title} and is not read.")
         elif any(table.kind and name in table.file_names for table in known.tables):
             raise UnreadableFile(
-                f"{name} in {inside} lacks columns that this file of {known.title} has: it needs"
-                f" {_needed(known, name)}. Export it again with all its columns"
+                f"{name} in {inside} {_wrong_header(known, name, header)}"
                 + (", or leave the format out if it is of another system." if is_chosen else "."),
                 *["format"] * is_chosen,
             )
@@ -38,11 +42,32 @@ def notice_unread(
             )
 
 
-def _needed(known: Format, file_name: str) -> str:
-    """Return the columns that a file of a package must have, in words."""
-    table = next(table for table in known.tables if file_name in table.file_names)
-    groups = (" or ".join(sorted(group)) for group in table.any_of)
-    return ", ".join([*sorted(table.required), *groups])
+def _wrong_header(known: Format, file_name: str, header: Collection[str]) -> str:
+    """Return what is wrong with the header of a file of a package, and what to do, without a stop.
+
+    Of several tables with this name, the one counts that the header comes nearest to.
+    """
+    tables = [table for table in known.tables if file_name in table.file_names]
+    table = min(tables, key=lambda table: len(_missing(table, header)))
+    missing = _missing(table, header)
+    if not missing:
+        extra = ", ".join(sorted(table.without.intersection(header)))
+        return (
+            f"has columns that this file of {known.title} never has: {extra}. Remove them, or name"
+            " the system that made the package as its format"
+        )
+    other = known.table_of(header)
+    of_other = "" if other is None else f", and has those of its {other.name}"
+    return (
+        f"lacks columns that this file of {known.title} has: {', '.join(missing)}{of_other}."
+        " Export it again with all its columns"
+    )
+
+
+def _missing(table: Table, header: Collection[str]) -> list[str]:
+    """Return the columns that a header lacks, in words."""
+    groups = (" or ".join(sorted(group)) for group in table.any_of if group.isdisjoint(header))
+    return [*sorted(table.required.difference(header)), *groups]
 
 
 def check_moments(package: str, sources: Collection[PackageSource]) -> None:
@@ -63,7 +88,7 @@ def notice_missing(
     if not sources:
         notices.add(f"{package} has no file but its manifest: there is nothing to change.")
     elif all(source.kind is not Kind.ENROLLMENTS for source in sources):
-        notices.add(f"{package} has no file of enrollments, so only the roster is changed.")
+        notices.add(f"{package} has no file of enrollments; it holds only a roster.")
     elif manifest.is_delta:
         return
     else:

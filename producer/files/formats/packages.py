@@ -209,9 +209,10 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
     tables: dict[str, Table | None] = {header.file_name: None for header in headers}
     if known is not None:
         tables = {h.file_name: known.table_in_package(h.file_name, h.names) for h in headers}
-        unread = [name for name, table in tables.items() if table is None]
+        unread = {h.file_name: h.names for h in headers if tables[h.file_name] is None}
+        unread |= dict.fromkeys(others, ())
         is_chosen = choices.format.format is not None
-        notice_unread(files.name, [*unread, *others], known, notices, is_chosen=is_chosen)
+        notice_unread(files.name, unread, known, notices, is_chosen=is_chosen)
         tables = {name: table for name, table in tables.items() if table is not None}
         manifest.compare(files.name, files.sizes, notices)
     facts = PackageFacts()

@@ -43,6 +43,8 @@ const SENTENCES = [
   [/^no student has the SIS id '(.*)'/, (id) => `No student has the id “${id}”.${severalIn(id)}`],
   [/^no course has the SIS id '(.*)'/, (id) => `No course has the id “${id}”.${severalIn(id)}`],
   [/^no (student|course) has the key (\d+)/, (what, key) => `No ${what} has the number ${key}.`],
+  [/^the line has (\d+) cells, but the header has (\d+); those after/, (has, wants) =>
+    `The line has ${has} cells, but the file has ${wants} columns. The cells after the last column are empty: delete them, and save the file again.`],
   [/^the line has (\d+) cells?, but the header has (\d+)/, (has, wants) =>
     Number(has) > Number(wants)
       ? `The line has ${has} cells, but the file has ${wants} columns. Perhaps a separator stands within a text.`

@@ -89,7 +89,7 @@ def test_a_held_snapshot_is_shown_and_approved(desk: Desk, tmp_path: Path) -> No
     drops = tmp_path / "drops.csv"
     written = desk.run("plan", plan_id, "--csv", drops)
     assert "Planned drops written to" in written.stderr
-    header, *rows = csv.reader(drops.read_text().splitlines())
+    header, *rows = csv.reader(drops.read_text("utf-8-sig").splitlines())
     assert header[0] == "student_id"
     assert sorted(row[0] for row in rows) == sorted(f"'{s}" for s in desk.students[3:])
     desk.run("approve", plan_id, "--yes")

@@ -173,3 +173,19 @@ def test_the_general_advice_follows_a_cause_as_an_alternative(
         opened(content)
     assert ("Otherwise, choose the kind" in str(caught.value)) is has_cause
     assert ("Choose the kind" in str(caught.value)) is not has_cause
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+@pytest.mark.parametrize("header", ["Schüler;Kurs", "student_id;Kurs;Größe"])
+def test_a_header_in_another_encoding_is_said_to_be_in_it(
+    opened: Open, header: str, encoding: str
+) -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        opened(f"{header}\n1;2;3\n".encode(encoding))
+    is_wrong = encoding != "utf-8"
+    assert ("It has letters that are not in UTF-8" in str(caught.value)) == is_wrong
+    assert ("encoding" in caught.value.options) == is_wrong
+
+
+def test_another_column_may_have_any_name(opened: Open) -> None:
+    assert courses(opened("student_id;course_id;Größe\nS;C;x\n".encode("cp1252")))

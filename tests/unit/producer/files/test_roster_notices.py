@@ -14,6 +14,8 @@ ODD = {
     "decimals": ({"sis_id": "124.0"}, ["the sis_id '124.0'"]),
     "a formula": ({"sis_id": '="00200"'}, ["the sis_id '=\"00200\"'"]),
     "an apostrophe": ({"sis_id": "'00201"}, ['sis_id "\'00201"']),
+    "an accent of its own": ({"sis_id": "Zoe\u0301"}, ["'Zoe\\u0301'", "(NFD)", "another id"]),
+    "Korean letters in parts": ({"sis_id": "\u1100\u1161"}, ["'\\u1100\\u1161'", "(NFC)"]),
 }
 FIELDS = ("sis_id", "name", "email")
 
@@ -41,7 +43,7 @@ def test_an_odd_value_is_noticed_once_and_stays(
 
 
 def test_plain_values_are_not_noticed(opened: Open) -> None:
-    ids = ("00123", "1E5", "A.0", "12.05", "O'Neil-1", "1-0")
+    ids = ("00123", "1E5", "A.0", "12.05", "O'Neil-1", "1-0", "Zo\u00e9", "\uac00 1", "\u674e")
     records = [{"sis_id": sis_id, "name": "Nullmann", "email": "nan@x"} for sis_id in ids]
     source = opened(_csv(*records))
     assert [entry[0] for entry in read(source)] == records

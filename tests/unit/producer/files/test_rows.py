@@ -205,3 +205,25 @@ def test_lines_without_quotes_have_the_cells_that_csv_reads(
     assert [entry.line for entry in entries if isinstance(entry, RefusedLine)] == [
         number for number, row in expected if len(row) != WIDTH
     ]
+
+
+def _message(raw: bytes) -> str:
+    reader = RowReader("a.csv", ",", WIDTH)
+    (entry,) = (e for e in reader.read(io.BytesIO(HEADER + raw)) if isinstance(e, RefusedLine))
+    return entry.message
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_file_that_ends_within_a_letter_seems_to_be_cut_off(size: int) -> None:
+    cut = "A,1,😀".encode()[: len("A,1,") + size]
+    assert rows.CUT_OFF in _message(cut)
+    assert rows.CUT_OFF not in _message(cut + b"\n")
+    assert rows.CUT_OFF not in _message(b"A,\xe9t\xe9,x")
+
+
+def test_empty_cells_after_the_last_column_are_called_so() -> None:
+    assert _message(b"A,1,x,, \n").endswith(
+        "has 5 cells, but the header has 3; those after the last column are empty: remove them, or"
+        " name their columns"
+    )
+    assert _message(b"A,1,x,,y\n").endswith("; check the separators and quotes")

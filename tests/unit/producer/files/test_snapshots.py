@@ -48,8 +48,8 @@ def test_ended_enrollments_of_an_export_are_left_out_of_its_snapshot(
     assert plan.state == "done"
     assert [batch.books.received for batch in plan.batches] == [2, 1, 1]
     assert plan.batches[-1].books.enrolled == 1
-    (notice,) = [text for text in submitted.notices if "snapshot" in text]
-    assert "1 line is about enrollments that have ended" in notice
+    (notice,) = [text for text in submitted.notices if ".zip: 1 line is" in text]
+    assert "about enrollments that have ended: 1 'ended'. The snapshot leaves them out" in notice
 
 
 def test_an_export_that_holds_only_changes_is_no_snapshot(
@@ -113,7 +113,7 @@ def test_a_file_that_is_refused_because_of_a_drop_is_closed(
 def test_a_roster_is_no_snapshot(client: FakeEnrollmentClient, tmp_path: Path) -> None:
     path = tmp_path / "students.csv"
     path.write_text("sis_id,name\nS,Ada\n")
-    with pytest.raises(InvalidRequest, match="a snapshot needs enrollments"):
+    with pytest.raises(InvalidRequest, match=r"snapshot needs enrollments, .* only students"):
         client.submit_file(path, snapshot="sis")
     with pytest.raises(InvalidRequest, match="only enrollments belong to a data set"):
         client.submit_file(path, data_set="sis")

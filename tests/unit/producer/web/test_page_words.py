@@ -175,12 +175,16 @@ def _reasons(content: bytes) -> list[str]:
 
 def test_the_last_line_of_half_a_download_is_said_to_be_cut_off() -> None:
     head = b"student_id,course_id,note\nS1,C1,x\n"
-    for cut in (b"S2", b"S2,C1", b'S2,C1,"x'):
+    for cut in (b"S2", b"S2,C1", b'S2,C1,"x', b"S2,C1,\xc3"):
         (reason,) = _reasons(head + cut)
         assert reason.startswith("The file ends in the middle of this line")
         assert "get the file again" in reason
     (whole,) = _reasons(head + b"S2,C1\n")
     assert whole == "The line has only 2 of 3 cells. Fill in what is missing."
+    (blank,) = _reasons(head + b"S2,C1,x,,\n")
+    assert blank.endswith(
+        "The cells after the last column are empty: delete them, and save the file again."
+    )
 
 
 def test_a_line_that_is_no_record_is_explained_without_the_words_of_a_parser() -> None:

@@ -1,5 +1,6 @@
 """Plans over HTTP: what is submitted, who sees the report and the drops, and who decides."""
 
+import codecs
 import csv
 import io
 import json
@@ -101,7 +102,8 @@ def test_drops_are_read_in_pages_and_as_a_file(front: MemoryFront) -> None:
     file = front.call("GET", f"{url}/drops", "desk", headers={"Accept": "text/csv"})
     assert file.headers["content-type"] == "text/csv; charset=utf-8"
     assert 'filename="drops.csv"' in file.headers["content-disposition"]
-    header, *rows = csv.reader(io.StringIO(file.text))
+    assert file.content.startswith(codecs.BOM_UTF8)
+    header, *rows = csv.reader(io.StringIO(file.content.decode("utf-8-sig")))
     assert header == ["student_id", "student_name", "course_id", "course_title", "outcome"]
     assert [row[0] for row in rows] == STUDENTS[5:]
     assert rows[0] == ["S05", "'=Name of S05", "C1", "Logic", ""]

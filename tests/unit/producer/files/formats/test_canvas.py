@@ -249,7 +249,7 @@ def test_an_unknown_format_is_refused_with_the_names_of_the_known_ones(tmp_path:
 def test_a_package_whose_enrollments_cannot_be_read_is_refused(tmp_path: Path, header: str) -> None:
     files = {"users.csv": USERS, "enrollments.csv": [header, "C1,U1,S1,active"]}
     path = zipped_package(files, tmp_path / "export.zip")
-    with pytest.raises(UnreadableFile, match=r"enrollments.csv .* it needs .*role or role_id"):
+    with pytest.raises(UnreadableFile, match=r"enrollments.csv .* lacks .* has: .*role or role_id"):
         opened(path)
 
 

@@ -108,3 +108,17 @@ def test_an_empty_cell_refuses_its_line_by_the_name_of_the_column(tmp_path: Path
     read = read_file(encoded([*ENROLLMENTS, "10,S-2,"]), tmp_path)
     assert read.enrolled == PAIRS
     assert read.refused == [(5, "Student_id: the cell is empty; fill it in")]
+
+
+@pytest.mark.parametrize("word", ["tobedeleted", "Inactive", "active"])
+def test_a_status_that_such_an_export_never_has_is_noticed(tmp_path: Path, word: str) -> None:
+    table = ["School_id,Student_id,Section_id,Status", "1,u-1,s-1,active", f"1,u-2,s-1,{word}"]
+    read = read_file(encoded(table), tmp_path)
+    assert read.enrolled == {("u-1", "s-1"): 2, ("u-2", "s-1"): 3}
+    notices = [text for text in read.notices if "which is not read" in text]
+    if word == "active":
+        assert notices == []
+    else:
+        (notice,) = notices
+        assert f"line 3 has '{word}' in the column 'Status'" in notice
+        assert notice.endswith("If that is not meant, remove such lines.")

@@ -270,3 +270,28 @@ def test_under_another_name_such_columns_are_our_own_with_a_notice(tmp_path: Pat
     assert source.kind is Kind.STUDENTS
     assert any("schools of School Data Sync" in notice for notice in source.notices)
     assert not list(open_source(path, Kind.STUDENTS, {}).notices)
+
+
+WRONG_HEADERS: dict[str, tuple[Table, str]] = {
+    "a column is missing": (
+        ["classSourcedId,role", "C-1,student"],
+        r"lacks columns that this file .* has: usersourcedid\. Export it again",
+    ),
+    "a column too many": (
+        ["classSourcedId,userSourcedId,role,status", "C-1,7,student,active"],
+        r"has columns that this file .* never has: status\. Remove them, or name the system",
+    ),
+    "another file": (
+        VERSION_2["users.csv"],
+        r"lacks .* has: classsourcedid, usersourcedid, and has those of its students\. Export",
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "words"), WRONG_HEADERS.values(), ids=WRONG_HEADERS)
+def test_a_wrong_header_in_a_package_is_described_as_it_is(
+    tmp_path: Path, lines: list[str], words: str
+) -> None:
+    path = zipped_package({**VERSION_2, "enrollments.csv": lines}, tmp_path / "export.zip")
+    with pytest.raises(UnreadableFile, match=words):
+        read_package(path)

@@ -60,7 +60,7 @@ class BatchWait:
         if self._submitted is not None:
             self._failed_before = self._submitted.failed_before
         self._conflicts = 0
-        self._in_outage = False
+        self._outage: EnrollmentError | None = None
         self._status: BatchStatus | None = None
         self._pause = FIRST_PAUSE
         self._timeout = timeout
@@ -85,7 +85,7 @@ class BatchWait:
         `applied` is how many chunks were applied of the submission that `to_count` returns. Raises
         BatchCannotFinish, and NoWorkerAnswered if the batch makes no progress for too long.
         """
-        self._in_outage = False
+        self._outage = None
         self._last_answer = time.monotonic()
         if applied is not None:
             self._conflicts = status.conflicts
@@ -105,14 +105,14 @@ class BatchWait:
             if self._status is not None and self.seconds_left <= 0:
                 self._end()
             # After an outage of the broker, a worker needs a while to reconnect.
-            if too_long or not self._in_outage:
+            if too_long or self._outage is None:
                 raise NoWorkerAnswered(f"{error} {self._goes_on()}") from error
         elif isinstance(error, BrokerUnavailable) and not error.may_pass:
             raise error  # Such as a missing right to look up: waiting does not help.
         elif too_long or isinstance(error, AnswerNotUnderstood):
             raise error  # A worker of a different version answers the same next time.
         else:
-            self._in_outage = True
+            self._outage = error
 
     def _goes_on(self) -> str:
         if self._submitted is None:
@@ -129,14 +129,20 @@ class BatchWait:
         return min(pause, seconds_left)
 
     def _end(self) -> None:
-        applied = ""
+        applied, advice = "", None
         if self._status is not None:
-            books = self._status.books
+            books, advice = self._status.books, self._status.advice
             rows = books.received - books.not_applied
             applied = f": {rows:,} of {books.received:,} rows are applied"
+        if self._outage is not None:
+            raise BatchNotDone(
+                f"Batch {self.batch_id} is not known to be done after {self._timeout:g} s"
+                f"{applied}. {self._outage} Then wait again, or look up its status."
+            ) from self._outage
+        goes_on = f"{advice} Then wait" if advice else "It goes on; wait"
         raise BatchNotDone(
-            f"Batch {self.batch_id} is not done after {self._timeout:g} s{applied}. It goes on;"
-            " wait again, or look up its status later."
+            f"Batch {self.batch_id} is not done after {self._timeout:g} s{applied}. {goes_on}"
+            " again, or look up its status later."
         )
 
     def _check_progress(self, status: BatchStatus) -> None:

@@ -223,3 +223,9 @@ class DecisionMessage(ContractModel):
 
 FINAL_STATES: Final = (PlanState.PLANNED, PlanState.DONE, PlanState.DISCARDED)
 """The states that a plan never leaves."""
+
+UNKNOWN_PLAN: Final = (
+    "No chunk of a plan with this id has arrived. Check the id: it is that of the last batch of the"
+    " submission."
+)
+"""The advice of a plan that is unknown."""

@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import Field
 
 from producer.contract.batches import Books
+from producer.contract.printable import shell_argument
 from producer.schemas import Action, ContractModel
 
 MAX_UNDO_COURSES: Final = 1_000
@@ -14,6 +15,14 @@ MAX_UNDO_COURSES: Final = 1_000
 
 MAX_UNDO_PAIRS: Final = 100
 """The most enrollments that the report of an undo lists, changed ones and those that it leaves."""
+
+
+def advice_on_undone(batch_id: str, undo_id: str) -> str:
+    """Return what to know about a batch that was undone already."""
+    return (
+        f"The batch {batch_id} was undone already, by {undo_id}. To undo that, run"
+        f" `enroll undo {shell_argument(undo_id)}`."
+    )
 
 
 class UndoState(StrEnum):

@@ -34,10 +34,20 @@ _IDS_OF: dict[TaskName, str] = {
 }
 """The name of the ids that a lookup takes."""
 
+_ID_OF: dict[TaskName, str] = {
+    TaskName.STATUS: "request_id",
+    TaskName.BATCH: "batch_id",
+    TaskName.RESULTS: "student",
+    TaskName.STUDENT: "student",
+}
+"""The name of one of them: who asks about one id has not written a list."""
+
 
 class _Arguments(ContractModel):
     request_ids: tuple[StoredId, ...] = ()
     batch_ids: tuple[StoredId, ...] = ()
+    request_id: StoredId = "-"
+    student: Identifier = 1
     plan_id: RequestId = "-"
     students: tuple[Identifier, ...] = ()
     batch_id: StoredId = "-"
@@ -191,7 +201,10 @@ def check_ids(task: TaskName, ids: Iterable[Any]) -> list[Any]:
     """
     refuse_single("ids", ids)
     listed = list(ids)
-    check_arguments(**{_IDS_OF[task]: listed})
+    if len(listed) == 1:
+        check_arguments(**{_ID_OF[task]: listed[0]})
+    else:
+        check_arguments(**{_IDS_OF[task]: listed})
     return listed
 
 

@@ -12,6 +12,7 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanPurpose, PlanRequest
 from producer.contract.plans import (
     FINAL_STATES,
+    UNKNOWN_PLAN,
     AbsentRows,
     Decision,
     DecisionMessage,
@@ -262,7 +263,7 @@ class Plans:
         """Return the state and the report of a plan."""
         plan = self._plans.get(plan_id)
         if plan is None:
-            return PlanStatus(plan_id=plan_id, state=PlanState.UNKNOWN)
+            return PlanStatus(plan_id=plan_id, state=PlanState.UNKNOWN, advice=UNKNOWN_PLAN)
         return plan.status.model_copy(update=self._world.batches.undone(plan_id))
 
     def drops(self, plan_id: str, after: Pair | None, limit: int) -> PlannedDropsPage:

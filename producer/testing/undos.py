@@ -14,6 +14,7 @@ from producer.contract.undos import (
     LeftEnrollment,
     UndoneEnrollment,
     UndoState,
+    advice_on_undone,
 )
 from producer.fields import MAX_STORED_ID, UNDO_PREFIX
 from producer.schemas import Action, Kind, StudentEnrollmentRequest
@@ -55,8 +56,7 @@ class Undos:
         """Return what the undo of a batch would change, and change nothing."""
         undo_id = UNDO_PREFIX + batch_id
         if self._world.batches.status(undo_id, refusals=False).state is BatchState.DONE:
-            advice = f"The batch {batch_id} was undone already, by {undo_id}."
-            return _refused(batch_id, advice)
+            return _refused(batch_id, advice_on_undone(batch_id, undo_id))
         trial = self._world.copy()
         undo = Undos(trial).undo(batch_id, now)
         if undo.state is not UndoState.DONE:
@@ -80,12 +80,14 @@ class Undos:
             return _refused(batch_id, advice, UndoState.UNKNOWN)
         if (problem := _problem(batch)) is not None:
             return _refused(batch_id, problem)
-        if world.batches.status(undo_id, refusals=False).state is BatchState.UNKNOWN:
+        is_new = world.batches.status(undo_id, refusals=False).state is BatchState.UNKNOWN
+        if is_new:
             self._apply(batch, undo_id, now)
         return BatchUndo(
             batch_id=batch_id,
             undo_id=undo_id,
             state=UndoState.DONE,
+            advice=None if is_new else advice_on_undone(batch_id, undo_id),
             books=world.batches.status(undo_id, refusals=False).books,
             left=tuple(_left(world, undo_id))[:100],
         )

@@ -82,7 +82,7 @@ async def _visible_batch(
     batch_id: BatchIdInPath, services: FrontServices, caller: CallerOfRoute
 ) -> BatchStatus:
     """Return the status of a batch that the caller may see. Raises Refused."""
-    status = await services.owners.find_batch(caller, known_form(batch_id))
+    status = await services.owners.find_batch(caller, known_form(batch_id, "unknown_batch"))
     if status is None:
         raise Refused(404, "unknown_batch", "No batch with this id is known. Check the id.")
     return status

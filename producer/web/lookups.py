@@ -69,14 +69,17 @@ def _unknown_request() -> Refused:
     )
 
 
-def known_form(text: str) -> str:
-    """Return the id of a request or batch in a path, decoded. Raises Refused if nothing has it."""
+def known_form(text: str, code: str = "unknown_request") -> str:
+    """Return the id of a request, batch or plan in a path, decoded.
+
+    Raises Refused, with this code, if it has not the form of an id, so that nothing can have it.
+    """
     try:
         return _REQUEST_ID.validate_python(unquote(text))
     except ValidationError:
         raise Refused(
             404,
-            "unknown_request",
+            code,
             "This is not a valid id: an id has 1 to 128 characters, none of them NUL.",
         ) from None
 

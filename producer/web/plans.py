@@ -35,7 +35,7 @@ async def _visible_plan(
     plan_id: PlanIdInPath, services: FrontServices, caller: CallerOfRoute
 ) -> PlanStatus:
     """Return the status of a plan that the caller may see. Raises Refused."""
-    status = await services.owners.find_plan(caller, known_form(plan_id))
+    status = await services.owners.find_plan(caller, known_form(plan_id, "unknown_plan"))
     if status is None:
         raise Refused(404, UNKNOWN_PLAN, "No plan with this id is known. Check the id.")
     return status
@@ -98,7 +98,7 @@ async def decide(
     held, or if another decision came first, the response is 409 and nothing happens.
     """
     await disclosures.check()
-    own_id = known_form(plan_id)
+    own_id = known_form(plan_id, "unknown_plan")
     try:
         status = await services.client.decide(own_id, decision.decision, decision.digest)
     except DecisionRefused as error:

@@ -40,7 +40,8 @@ async def undo(
     await disclosures.check()
     is_report = plan is PlanPurpose.REPORT
     try:
-        status = await services.client.undo(known_form(batch_id), dry_run=is_report)
+        own_id = known_form(batch_id, "unknown_batch")
+        status = await services.client.undo(own_id, dry_run=is_report)
     except UndoRefused as error:
         if error.is_unknown:
             raise Refused(404, "unknown_batch", str(error)) from None

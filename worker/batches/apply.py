@@ -26,6 +26,7 @@ from worker.batches.counts import (
 )
 from worker.batches.deciding import decide_requests, enroll, moments_of_chunk
 from worker.batches.lines import pack_lines
+from worker.batches.members.repository import batches_of_plans
 from worker.batches.opening import open_chunk
 from worker.batches.refusals import plain_record, refusal_of_unread_line
 from worker.batches.repository import (
@@ -60,7 +61,8 @@ class ChunkOutcome(StrEnum):
     """The batch id is that of another submission; nothing was changed.
 
     A different chunk was applied under this number, or the batch has another kind of records or
-    another data set, or ends before this number."""
+    another data set, ends before this number, or belongs to a plan that the chunk does not carry.
+    """
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ def _open(
         is_same = entry.kind == kind and entry.fingerprint == fingerprint
         outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
         return Applied(outcome, chunk.batch_id, chunk.number)
+    if chunk.plan is None and batches_of_plans(connection, [chunk.batch_id]):
+        return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
     dated = origin._replace(moment=moment_of_message(origin.moment, reading))
     batch, is_other = open_chunk(connection, kind, chunk, dated)
     if is_other or has_ended_before(connection, chunk.batch_id, chunk.number):

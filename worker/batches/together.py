@@ -23,6 +23,7 @@ from worker.batches.apply import (
 from worker.batches.counts import add_to_counts, no_counts
 from worker.batches.deciding import incoming_requests
 from worker.batches.lines import pack_lines
+from worker.batches.members.repository import batches_of_plans
 from worker.batches.opening import form_of, open_chunk, owner_of
 from worker.batches.refusals import refusal_of_unread_line, refusals_of
 from worker.batches.repository import (
@@ -145,15 +146,16 @@ def _open_batches(
 ) -> tuple[dict[str, OpenBatch], set[tuple[str, int]]]:
     """Open the batches of chunks, each with its turn.
 
-    Also returns the batch and number of each chunk that names another data set than its batch.
+    Also returns the batch and number of each chunk that names another data set than its batch, or
+    whose batch belongs to a plan.
     """
-    plain = [each for each, _ in new if each.chunk.data_set is None]
-    batches = open_batches(
-        connection,
-        [_new_batch(each, reading, at) for each, at in new if each.chunk.data_set is None],
-    )
-    others = {each.key for each in plain if batches[each.key[0]].data_set is not None}
-    for each, turn in sorted(new, key=lambda item: item[0].key):
+    planned = batches_of_plans(connection, {each.chunk.batch_id for each, _ in new})
+    others = {each.key for each, _ in new if each.chunk.batch_id in planned}
+    own = [(each, turn) for each, turn in new if each.key not in others]
+    plain = [(each, turn) for each, turn in own if each.chunk.data_set is None]
+    batches = open_batches(connection, [_new_batch(each, reading, turn) for each, turn in plain])
+    others |= {each.key for each, _ in plain if batches[each.key[0]].data_set is not None}
+    for each, turn in sorted(own, key=lambda item: item[0].key):
         if each.chunk.data_set is not None:
             moment = moment_of_message(each.origin.moment, reading, turn)
             origin = each.origin._replace(moment=moment)

@@ -149,7 +149,8 @@ class ChunkDelivery:
                 LetterReason.CONFLICT,
                 conflict
                 or "a different chunk was already applied under its batch id and number,"
-                " or the batch ends before it or has another data set",
+                " or the batch ends before it, has another data set, or belongs to a plan that the"
+                " chunk does not carry",
             )
 
     def _dead_letter(self, reason: LetterReason, why: str) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from producer.contract.printable import shell_argument
+from producer.contract.undos import advice_on_undone
 from producer.fields import MAX_STORED_ID, UNDO_PREFIX, show_moment
 from producer.schemas import Kind
 from worker.batches.repository import date_batch
@@ -55,10 +55,7 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
             f" {MAX_STORED_ID} characters. Submit a file of what is to be enrolled and dropped."
         )
     if find_progress(connection, undo_id).is_done:
-        raise AlreadyUndone(
-            f"The batch {batch_id} was undone already, by {undo_id}. To undo that, run"
-            f" `enroll undo {shell_argument(undo_id)}`."
-        )
+        raise AlreadyUndone(advice_on_undone(batch_id, undo_id))
     if find_undone(connection, [undo_id]):
         raise CannotUndo(
             f"The batch {batch_id} cannot be undone again: its undo {undo_id} was itself undone"

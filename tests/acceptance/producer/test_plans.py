@@ -227,7 +227,9 @@ def test_a_planned_submission_is_continued_under_its_id(make_term: Callable[[int
 
 def test_an_unknown_plan_is_unknown(client: EnrollmentClient) -> None:
     plan_id = own_id("plan")
-    assert client.plan(plan_id).state == "unknown"
+    unknown_plan = client.plan(plan_id)
+    assert unknown_plan.state == "unknown"
+    assert "Check the id" in str(unknown_plan.advice)
     for read in (client.planned_drop_page, lambda own: list(client.planned_drops(own))):
         with pytest.raises(DropsNotKnown, match=r"No plan with the id .* is known") as unknown:
             read(plan_id)

@@ -95,6 +95,8 @@ def test_an_undo_is_shown_first_and_then_ends_what_the_batch_began(
     assert (status.undoes, status.file_name) == (second, "changes.csv")
     again = term.client.undo(second)
     assert (again.state, again.books) == ("done", undo.books)
+    assert undo.advice is None
+    assert f"was undone already, by undo:{second}" in str(again.advice)
     with pytest.raises(UndoRefused, match="was undone already"):
         term.client.undo(second, dry_run=True)
     # Redo: the undo can be undone.

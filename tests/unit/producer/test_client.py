@@ -255,17 +255,15 @@ LIMITS: list[Any] = [0, -1, 1_001, True, "5", 1.5, None]
 def test_an_id_that_nothing_can_have_is_refused_before_a_worker_is_asked(
     client: EnrollmentClient, identity: Any
 ) -> None:
-    calls: dict[str, Callable[[], Any]] = {
-        "request_ids": lambda: client.status(identity),
-        "batch_ids": lambda: client.batch(identity),
-        "batch_id": lambda: list(client.refusals(identity)),
-    }
-    for field, call in calls.items():
-        if identity is None and field == "batch_id":
-            continue
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("request_id", lambda: client.status(identity)),
+        ("batch_id", lambda: client.batch(identity)),
+        ("batch_id", lambda: list(client.refusals(identity))),
+    ]
+    for field, call in calls:
         with pytest.raises(InvalidRequest, match="must") as caught:
             call()
-        assert str(caught.value.problems[0].field).startswith(field)
+        assert caught.value.problems[0].field == field
     with pytest.raises(InvalidRequest, match=r"request_ids\[1\]: must"):
         client.statuses(["good", identity])
 
@@ -273,7 +271,7 @@ def test_an_id_that_nothing_can_have_is_refused_before_a_worker_is_asked(
 @pytest.mark.parametrize("student", [0, -1, 2**31, "", None, True, 1.0, "x" * 256], ids=repr)
 def test_a_student_that_cannot_exist_is_refused(client: EnrollmentClient, student: Any) -> None:
     for call in (client.student, client.results):
-        with pytest.raises(InvalidRequest, match=r"students\[0\]: must be our key"):
+        with pytest.raises(InvalidRequest, match=r"student: must be our key"):
             call(student)
 
 

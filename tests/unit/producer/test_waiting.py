@@ -168,3 +168,26 @@ def test_the_pauses_grow_and_end_with_the_time(clock: Clock) -> None:
     # The last look-up was cut short, and the batch is not without a worker.
     with pytest.raises(BatchNotDone):
         wait.bear(NoWorkerAnswered("No."))
+
+
+def test_when_the_time_is_up_in_an_outage_the_error_says_so(clock: Clock) -> None:
+    """What cannot be looked up may not go on at all, for example if the URL is wrong."""
+    wait = BatchWait("b", timeout=2)
+    outage = BrokerUnavailable("The broker is not available", "Check its URL.")
+    wait.bear(outage)
+    clock.now += 3
+    with pytest.raises(BatchNotDone, match=r"not known to be done after 2 s\. The broker") as ended:
+        wait.pause()
+    assert "Check its URL. Then wait again" in str(ended.value)
+    assert ended.value.__cause__ is outage
+    wait.is_done(status(BatchState.RUNNING))
+    with pytest.raises(BatchNotDone, match="It goes on; wait again"):
+        wait.pause()
+
+
+def test_when_the_time_is_up_the_error_has_the_advice(clock: Clock) -> None:
+    wait = BatchWait("b", timeout=2)
+    wait.is_done(status(BatchState.STAGED, advice="1 chunk is missing. Submit it."))
+    clock.now += 3
+    with pytest.raises(BatchNotDone, match=r"applied\. 1 chunk is missing\. Submit it\. Then"):
+        wait.pause()

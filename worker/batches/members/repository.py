@@ -13,6 +13,20 @@ from worker.plan_models import PlanMember, PlanRow
 _OF_PLAN = ("state", "request", "data_set_name", "detail")
 
 
+def batches_of_plans(connection: Connection, batch_ids: Collection[str]) -> set[str]:
+    """Return those of these batches that are members of plans, whatever became of the plans."""
+    if not batch_ids:
+        return set()
+    dialect = connection.dialect.name
+    parameters = list_parameter(dialect, set(batch_ids))
+    return set(connection.scalars(_select_planned(dialect), parameters))
+
+
+@cache
+def _select_planned(dialect: str) -> Any:
+    return select(PlanMember.batch_id).where(is_among(dialect, PlanMember.batch_id))
+
+
 def members_of_plans(
     connection: Connection, batch_ids: Collection[str]
 ) -> dict[str, tuple[Any, list[Any]]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from producer.contract.batches import AppliedChunks, BatchState, BatchStatus
 from producer.contract.plans import (
+    UNKNOWN_PLAN,
     AbsentRows,
     CourseDrops,
     PlannedBatch,
@@ -41,8 +42,7 @@ def plan_status(database: Database, plan_id: str, *, clock: Clock = own_clock) -
             return PlanStatus(
                 plan_id=plan_id,
                 state=PlanState.UNKNOWN,
-                advice="No chunk of a plan with this id has arrived. Check the id: it is that of"
-                " the last batch of the submission.",
+                advice=UNKNOWN_PLAN,
             )
         members = find_members(connection, plan_id)
         now = time_now(connection, clock)

@@ -273,7 +273,8 @@ def test_other_chunks_under_the_id_of_a_planned_batch_are_never_mixed_with_its_o
 ) -> None:
     stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
     held = advance(database)
-    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("B", "M2")))
+    # As if it had been applied in the very moment in which the plan was stored.
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("B", "M2"), plan=HELD))
     decide(database, "b", Decision.APPROVE, held.digest)
     stuck = advance(database)
     assert stuck.state is PlanState.APPLYING

@@ -9,11 +9,15 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from producer.contract.chunks import CheckedColumns, Chunk, EnrollmentChunk, RefusedLine, Tally
+from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanPurpose
 from producer.contract.plans import PlanState
 from producer.schemas import Kind
 from support.chunks import apply_chunk, chunk, pairs
 from support.staging import MOMENT, advance, chunks_of, request, stage
+from worker.batches.apply import ChunkOutcome
+from worker.batches.repository import find_chunk
+from worker.batches.together import ReceivedChunk, apply_together
 from worker.database.engine import Database
 from worker.models import Base
 from worker.plan_models import DataSet, PlanRow, StagedChunk
@@ -22,6 +26,7 @@ from worker.plans.staging import StagingConflict
 
 pytestmark = pytest.mark.usefixtures("roster")
 
+CONFLICT = ChunkOutcome.CONFLICT
 HELD = request(hold="always")
 SNAPSHOT = request(snapshot=True)
 
@@ -118,6 +123,32 @@ def test_a_batch_that_was_applied_without_a_plan_is_not_planned_any_more(
     with pytest.raises(StagingConflict, match="already applied without a plan"):
         stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
     assert count(database, PlanRow) == 0
+
+
+@pytest.mark.parametrize("purpose", [None, *PlanPurpose])
+@pytest.mark.parametrize("data_set", [None, "sis"])
+def test_a_chunk_without_the_plan_of_its_batch_is_a_conflict_and_changes_nothing(
+    database: Database, purpose: PlanPurpose | None, data_set: str | None
+) -> None:
+    """It would be applied although the status says that nothing is, and block the plan."""
+    package = ("s", Kind.STUDENTS), ("b", Kind.ENROLLMENTS)
+    plan = request(*package, purpose=purpose or PlanPurpose.APPLY)
+    stage(database, chunks_of(plan, [pairs("C", "M1")])[0])
+    if purpose is not None:
+        stage(database, chunks_of(plan, [{"sis_id": "C"}], batch_id="s")[0], Kind.STUDENTS)
+    before = advance(database)
+
+    stray = chunk(pairs("B", "M2"), number=1, data_set=data_set)
+    alone = apply_chunk(database, Kind.ENROLLMENTS, stray)
+    small = ReceivedChunk(stray, 1, BatchOrigin(None, None))
+    together = [each.outcome for each in apply_together(database, [small])]
+    roster = apply_chunk(database, Kind.STUDENTS, chunk({"sis_id": "D"}, batch_id="s", number=7))
+
+    assert (alone, together, roster) == (CONFLICT, [CONFLICT], CONFLICT)
+    assert advance(database) == before
+    with database.reading() as connection:
+        assert find_chunk(connection, "b", 1) is None
+        assert find_chunk(connection, "s", 7) is None
 
 
 @pytest.mark.parametrize("purpose", list(PlanPurpose))

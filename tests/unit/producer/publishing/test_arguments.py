@@ -49,6 +49,25 @@ def test_an_id_that_nothing_can_have_is_refused(
     assert [problem.field for problem in caught.value.problems] == [name]
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda client: client.status(7), "request_id"),
+        (lambda client: client.batch(7), "batch_id"),
+        (lambda client: client.student(7.0), "student"),
+        (lambda client: client.results(7.0), "student"),
+        (lambda client: client.students([7, 7.0]), "students[1]"),
+    ],
+)
+def test_a_mistake_is_named_as_the_caller_has_written_it(
+    client: EnrollmentClient, call: Callable[[Any], Any], name: str
+) -> None:
+    """A caller that asks about one id has written no list."""
+    with pytest.raises(InvalidRequest) as caught:
+        call(client)
+    assert [problem.field for problem in caught.value.problems] == [name]
+
+
 @pytest.mark.parametrize("moment", NOT_MOMENTS, ids=repr)
 def test_a_moment_without_a_zone_is_refused(client: EnrollmentClient, moment: Any) -> None:
     expected = "must be a time with its time zone, for example 2026-09-01T08:00:00Z"

@@ -93,3 +93,21 @@ def test_a_held_batch_is_to_be_discarded(front: MemoryFront) -> None:
     response = undo(front, path="/batches/h/undo")
     assert (response.status_code, response.json()["code"]) == (409, "undo_refused")
     assert "Discard the plan instead" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/requests/{}", "unknown_request"),
+        ("GET", "/batches/{}", "unknown_batch"),
+        ("POST", "/batches/{}/undo", "unknown_batch"),
+        ("GET", "/plans/{}", "unknown_plan"),
+    ],
+)
+def test_a_path_whose_id_is_not_valid_has_the_code_of_an_unknown_one(
+    front: MemoryFront, method: str, path: str, code: str
+) -> None:
+    for text in ("x" * 129, "%00"):
+        refused = front.call(method, path.format(text), "head")
+        assert (refused.status_code, refused.json()["code"]) == (404, code)
+        assert "not a valid id" in refused.json()["detail"]

@@ -63,14 +63,6 @@ _DATA_SET = DataSet.__table__.columns
 _BY_NAME = select(*_DATA_SET).where(DataSet.name == bindparam("name"))
 
 
-def find_data_set_by_key(connection: Connection, key: int) -> Any | None:
-    """Return the data set with this key, as a row, or None."""
-    return connection.execute(_BY_KEY, {"key": key}).one_or_none()
-
-
-_BY_KEY = select(*_DATA_SET).where(DataSet.id == bindparam("key"))
-
-
 def data_set_key(connection: Connection, name: str, now: datetime) -> int:
     """Return the key of a data set, which is made if it does not exist. Raises TooManyDataSets."""
     for _ in range(_ATTEMPTS):

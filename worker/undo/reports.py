@@ -29,7 +29,7 @@ from worker.undo.plans import waiting_plan
 from worker.undo.repository import find_changes_of_chunk, find_progress, read_fresh
 from worker.undo.run import BUSY_SECONDS, UndoReport, rehearse, report_of
 from worker.undo.start import undo_id_of
-from worker.undo.values import AlreadyUndone, CannotUndo, LeftPair, UnknownBatch
+from worker.undo.values import AlreadyUndone, CannotUndo, UnknownBatch
 
 EXAMINE_SECONDS: Final = 5.0
 """Seconds after which a dry run ends although more is to be examined: its client waits."""
@@ -191,7 +191,7 @@ def done_before(database: Database, batch_id: str, error: AlreadyUndone) -> Batc
 
 
 def _status(report: UndoReport, state: UndoState, **more: Any) -> BatchUndo:
-    left = tuple(LeftEnrollment(**_fields_of(pair)) for pair in report.left[:MAX_UNDO_PAIRS])
+    left = tuple(LeftEnrollment(**pair._asdict()) for pair in report.left[:MAX_UNDO_PAIRS])
     return BatchUndo(
         batch_id=report.batch_id,
         undo_id=report.undo_id,
@@ -201,7 +201,3 @@ def _status(report: UndoReport, state: UndoState, **more: Any) -> BatchUndo:
         left_to_snapshots=report.left_to_snapshots,
         **more,
     )
-
-
-def _fields_of(pair: LeftPair) -> dict[str, Any]:
-    return pair._asdict()

@@ -21,8 +21,8 @@ from worker.snapshots.values import Fate
 from worker.undo.changes import Ended, group
 from worker.undo.events.repository import Event, find_events
 from worker.undo.owners.repository import Snapshot, find_pairs_with, find_snapshots
+from worker.undo.replay import Fact, Known, PairState, replay
 from worker.undo.repository import find_past
-from worker.undo.settled import Fact, Known, Settled, settled
 from worker.undo.values import PageUndo, Restored, UndoneBatch
 
 
@@ -40,7 +40,9 @@ class _Reading(NamedTuple):
     """What the batch itself asked for."""
 
 
-def settle(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) -> PageUndo:
+def reverse_after_others(
+    connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]
+) -> PageUndo:
     """Return what undoes a batch for pairs that it names, or that it did not name as a snapshot.
 
     Raises DBAPIError.
@@ -52,7 +54,7 @@ def settle(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) 
     restored: list[Restored] = []
     for pair, first in reading.first.items():
         facts = [*map(_fact_of, reading.counting[pair]), *_sweeps(snapshots, first.moment)]
-        wanted = settled(_fact_of(first), facts, known[pair])
+        wanted = replay(_fact_of(first), facts, known[pair])
         own = reading.own[pair]
         since = known[pair].enrolled_at
         if since is not None and wanted.is_enrolled and _is_reopened(reading.submitted[pair]):
@@ -78,7 +80,7 @@ def _is_reopened(changes: Sequence[Event]) -> bool:
     )
 
 
-def _owner(wanted: Settled, known: Known, own: Sequence[Event]) -> int | None:
+def _owner(wanted: PairState, known: Known, own: Sequence[Event]) -> int | None:
     """Return the data set to which an enrollment is restored: what the batch itself has ended."""
     ended_at = {e.moment for e in own if e.is_change and e.action is Action.DROP}
     owners = [each.data_set for each in known.past if each.ended_at in ended_at]
@@ -162,7 +164,7 @@ def _counts_at(batch: UndoneBatch, own: Sequence[Event]) -> datetime:
 
 def _request(
     batch: UndoneBatch,
-    wanted: Settled,
+    wanted: PairState,
     known: Known,
     own: Sequence[Event],
     counting: Sequence[Event],

@@ -191,8 +191,8 @@ def _problem(batch: BatchStatus) -> str | None:
     own_id = batch.batch_id
     if batch.state in (BatchState.STAGED, BatchState.HELD):
         return (
-            f"Nothing of the batch {own_id} is applied yet, because its plan {batch.plan_id} waits."
-            " Discard the plan instead."
+            f"Nothing of the batch {own_id} is applied yet, because its plan {batch.plan_id} is"
+            " waiting. Discard the plan instead."
         )
     if batch.state in (BatchState.PLANNED, BatchState.DISCARDED):
         return f"Nothing of the batch {own_id} was applied: its plan is {batch.state}."

@@ -85,8 +85,8 @@ def discard(database: Database, plan_id: str, digest: str | None, yes: bool, as_
     """Discard a plan, so that it is never applied.
 
     This is for a plan that is held, that waits for chunks, or that was approved and has not begun
-    to be applied. One that has begun can only be discarded if it cannot go on: what was applied of
-    it then stays. On a terminal, the command first shows the plan, and asks; elsewhere it needs
+    to be applied. One that has begun can only be discarded if it cannot continue: what was applied
+    then stays. On a terminal, the command first shows the plan, and asks; elsewhere it needs
     --yes.
     """
     return _decide(database, plan_id, Decision.DISCARD, digest, yes=yes, as_json=as_json)

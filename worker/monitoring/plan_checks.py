@@ -17,21 +17,21 @@ def check_waiting_plans(connection: Connection) -> Iterator[Finding]:
     if (hindered := find_hindered(connection)) is not None:
         yield warning(
             "plans",
-            f"{hindered.plans:,} cannot go on; the first one is {hindered.plan_id}:"
+            f"{hindered.plans:,} cannot continue; the first one is {hindered.plan_id}:"
             f" {hindered.detail}",
-            "Remove the cause; then it goes on by itself. `enroll plan"
+            "Remove the cause; then it continues by itself. `enroll plan"
             f" {shell_argument(hindered.plan_id)}` shows more, and docs/operations/runbook.md says"
             " what to do for each cause.",
         )
     unfinished = count_unfinished(connection)
     oldest = oldest_unfinished(connection)
     if not unfinished or oldest is None:
-        yield ok("plans", "none waits")
+        yield ok("plans", "none are waiting")
         return
     counts = ", ".join(f"{counted.plans:,} {counted.state}" for counted in unfinished)
     found = (
-        f"{counts}; `enroll prune` removes no history after {moment_text(oldest.moment)}, because"
-        f" of the plan {oldest.plan_id}"
+        f"{counts}; because of the plan {oldest.plan_id}, `enroll prune` removes no history after"
+        f" {moment_text(oldest.moment)}"
     )
     held = [counted for counted in unfinished if counted.state == PlanState.HELD]
     if not held:

@@ -79,7 +79,7 @@ def apply_some(database: Database, holder: Holder, apply: ApplyStored) -> bool:
                 holder.retry(
                     f"chunk {number} of the batch {member.batch_id} could not be applied and became"
                     f" a dead letter ({why}). Ask the operator to retry it (`enroll dead-letters"
-                    " list`); then the plan goes on by itself."
+                    " list`); then the plan continues by itself."
                 )
                 return False
     return _is_whole(database, holder, members)
@@ -118,7 +118,7 @@ def _is_whole(database: Database, holder: Holder, members: Sequence[Any]) -> boo
         others = [member.batch_id for member in members if differs(connection, member)]
     if others:
         holder.retry(
-            f"other chunks were applied under the id of the batch {others[0]} than those that were"
+            f"the chunks that were applied under the batch id {others[0]} are not those that were"
             f" planned. Discard the plan (`enroll discard {shell_argument(holder.plan.id)}`), and"
             " submit its file again under another batch id."
         )

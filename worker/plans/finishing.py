@@ -25,7 +25,7 @@ _NAMES = {
     "superseded": "superseded",
     "rejected": "rejected",
 }
-"""The counts of a batch that may differ, and what people call them."""
+"""The counts of a batch that may differ, in words."""
 
 _ABSENT = {
     "dropped": "dropped",
@@ -33,7 +33,7 @@ _ABSENT = {
     "kept_newer": "kept because of a later request",
     "not_enrolled": "no longer enrolled",
 }
-"""What becomes of enrollments that a snapshot does not name, and what people call it."""
+"""The fates of enrollments that a snapshot does not name, in words."""
 
 
 def finish_applied(database: Database, holder: Holder) -> None:
@@ -58,16 +58,16 @@ def finish_applied(database: Database, holder: Holder) -> None:
 def _others(connection: Connection, plan: Any) -> Iterator[str]:
     """Yield a sentence if another snapshot of the data set was applied after the report was made.
 
-    What that one enrolled, the report cannot know. Only drops that it shows may be done.
+    The report cannot show what that one enrolled, and a plan only drops what its report shows.
     """
     if not plan.request["snapshot"]:
         return
     others = find_snapshots_applied_since(connection, plan.data_set, plan.planned_at, plan.id)
     if others:
         yield (
-            f"After the report was made, {', '.join(others)} of the same data set was applied. What"
-            " it enrolled and this file does not name was not dropped. Submit this file again under"
-            " another batch id to have it dropped."
+            f"After the report was made, {', '.join(others)} of the same data set was applied. This"
+            " plan did not drop what that enrolled, even if this file does not name it. To have it"
+            " dropped, submit this file again under another batch id."
         )
 
 
@@ -79,8 +79,8 @@ def differences(planned: Sequence[PlannedBatch], done: Mapping[str, Books]) -> I
             before, after = getattr(batch.books, name), getattr(books, name)
             if before != after:
                 yield (
-                    f"{batch.batch_id}: {after:,} rows were {words}, and {before:,} were planned,"
-                    " because students, courses or enrollments changed in between."
+                    f"{batch.batch_id}: {after:,} rows were {words} instead of {before:,} as"
+                    " planned, because students, courses or enrollments changed in the meantime."
                 )
 
 
@@ -90,6 +90,6 @@ def absent_differences(planned: AbsentRows, done: AbsentRows) -> Iterator[str]:
         before, after = getattr(planned, name), getattr(done, name)
         if before != after:
             yield (
-                f"{after:,} of the enrollments that the file does not name were {words}, and"
-                f" {before:,} were planned: later requests, or other data sets, came in between."
+                f"{after:,} of the enrollments that the file does not name were {words} instead of"
+                f" {before:,} as planned, because later requests or other data sets changed them."
             )

@@ -119,8 +119,8 @@ def _request_of(new: Delivered) -> PlanRequest:
     assert request is not None  # noqa: S101 - the caller passes chunks that carry a plan
     if not any(m.batch_id == new.chunk.batch_id and m.kind is new.kind for m in request.members):
         raise StagingConflict(
-            f"the plan {request.id} names no batch {new.chunk.batch_id} of {new.kind} among its"
-            " members"
+            f"the plan {request.id} does not list the batch {new.chunk.batch_id} of {new.kind} as a"
+            " member; submit it under another batch id"
         )
     return request
 
@@ -149,8 +149,8 @@ def _open_plan(
     assert plan is not None  # noqa: S101 - it was just stored
     if plan.request != request.model_dump(mode="json"):
         raise StagingConflict(
-            f"other chunks of the plan {request.id} say something else about it; submit one of"
-            " the two under another batch id"
+            f"other chunks of the plan {request.id} describe it differently, as if two submissions"
+            " used this id; submit one of them under another batch id"
         )
     return plan
 
@@ -161,7 +161,8 @@ def _require_members(request: PlanRequest, members: Sequence[Any]) -> None:
     for member in request.members:
         if member.batch_id not in own:
             raise StagingConflict(
-                f"the batch {member.batch_id} belongs to another plan than {request.id}"
+                f"the batch {member.batch_id} already belongs to a plan other than {request.id};"
+                " submit it under another batch id"
             )
 
 
@@ -203,7 +204,7 @@ def _require_place(connection: Connection, member: Any, new: Delivered) -> None:
         raise StagingConflict(f"the batch ends with its chunk {member.chunks - 1}, before this one")
     if new.chunk.last and highest is not None and highest > number:
         raise StagingConflict(
-            f"it says that the batch ends here, and the batch has a chunk {highest}"
+            f"it claims to be the last chunk of the batch, but the batch has a chunk {highest}"
         )
 
 

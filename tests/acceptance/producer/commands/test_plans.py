@@ -205,7 +205,7 @@ def test_the_id_of_a_package_or_of_a_part_leads_to_the_right_one(
 def test_the_wait_for_a_plan_can_be_bounded(desk: Desk) -> None:
     file = desk.file(*desk.students)
     late = desk.run("submit", "--dry-run", "--wait-timeout", "0", file, expect=UNREACHABLE)
-    assert "is still under way. It goes on by itself" in late.stderr
+    assert "is still under way. It continues by itself" in late.stderr
     plan_id = late.stderr.split("`enroll wait ")[1].split("`")[0]
     assert "planned" in desk.run("wait", plan_id).stdout
     wrong = desk.run("submit", "--wait-timeout", "5", file, expect=USAGE)

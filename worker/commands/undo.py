@@ -121,7 +121,7 @@ def _print_report(report: UndoReport, *, is_done: bool) -> None:
     if report.discarded_plan is not None:
         is_or_will = "was" if is_done else "would be"
         print_message(
-            f"Nothing of the batch {report.batch_id} is applied yet. Its plan"
+            f"No part of the batch {report.batch_id} is applied yet. Its plan"
             f" {report.discarded_plan} {is_or_will} discarded instead."
         )
         return

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from producer.contract.batches import Books
 from producer.contract.plans import AbsentRows, PlannedBatch, PlanState
+from worker.batches.counts import ROW_COUNTS, in_words
 from worker.batches.repository import sum_chunks
 from worker.batches.status import books_of
 from worker.database.engine import Database
@@ -14,18 +15,6 @@ from worker.plans.holder import Holder
 from worker.plans.repository import find_snapshots_applied_since
 from worker.snapshots.repository import count_dropped_by_course
 from worker.snapshots.sweep import swept_rows
-
-_NAMES = {
-    "enrolled": "enrolled",
-    "already_enrolled": "already enrolled",
-    "dropped": "dropped",
-    "not_enrolled": "not enrolled",
-    "upserted": "added or changed",
-    "unchanged": "unchanged",
-    "superseded": "superseded",
-    "rejected": "rejected",
-}
-"""The counts of a batch that may differ, in words."""
 
 _ABSENT = {
     "dropped": "dropped",
@@ -75,12 +64,13 @@ def differences(planned: Sequence[PlannedBatch], done: Mapping[str, Books]) -> I
     """Yield a sentence for each count that is not the one that was planned."""
     for batch in planned:
         books = done.get(batch.batch_id, Books())
-        for name, words in _NAMES.items():
+        for name in ROW_COUNTS:
             before, after = getattr(batch.books, name), getattr(books, name)
             if before != after:
                 yield (
-                    f"{batch.batch_id}: {after:,} rows were {words} instead of {before:,} as"
-                    " planned, because students, courses or enrollments changed in the meantime."
+                    f"{batch.batch_id}: {after:,} rows were {in_words(name)} instead of"
+                    f" {before:,} as planned, because students, courses or enrollments changed in"
+                    " the meantime."
                 )
 
 

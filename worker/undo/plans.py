@@ -41,7 +41,7 @@ def waiting_plan(connection: Connection, batch_id: str) -> str | None:
         )
     if member.state in _NOT_TO_APPLY and first_applied(connection, batch_id) is None:
         raise CannotUndo(
-            f"Nothing of the batch {batch_id} was applied: its plan {member.plan_id} is"
+            f"No part of the batch {batch_id} was applied: its plan {member.plan_id} is"
             f" {member.state}. There is nothing to undo."
         )
     return str(member.plan_id) if member.state in _WAITING else None

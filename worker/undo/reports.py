@@ -154,7 +154,7 @@ def refuse_waiting(database: Database, batch_id: str) -> BatchUndo | None:
     if plan_id is None:
         return None
     advice = (
-        f"Nothing of the batch {batch_id} is applied yet, because its plan {plan_id} is waiting."
+        f"No part of the batch {batch_id} is applied yet, because its plan {plan_id} is waiting."
         " Discard the plan instead."
     )
     return _refusal(batch_id, UndoState.REFUSED, advice)

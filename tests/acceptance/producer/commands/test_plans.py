@@ -199,7 +199,7 @@ def test_the_id_of_a_package_or_of_a_part_leads_to_the_right_one(
     desk.run("wait", plan)
     for named in (own_id, f"{own_id}:students"):
         refused = desk.run("undo", named, "--yes", expect=REFUSED)
-        assert f"The enrollments of the package {own_id} are the batch {plan}" in refused.stderr
+        assert f"of the package {own_id}, undo the batch {plan}" in refused.stderr
 
 
 def test_the_wait_for_a_plan_can_be_bounded(desk: Desk) -> None:

@@ -169,7 +169,7 @@ def test_the_keeper_stops_them_if_it_is_told_to(folder: Path) -> None:
         (keeper,) = psutil.Process(process.pid).children()
         keeper.terminate()
         printed = process.communicate(timeout=60)[0]
-    assert "was ended" in printed
+    assert "has ended, and so have they" in printed
     assert order(folder) == ["second", "first"]
 
 

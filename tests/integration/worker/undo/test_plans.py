@@ -34,7 +34,7 @@ def test_a_plan_that_waits_is_discarded_instead(database: Database) -> None:
     assert plan_status(database, "b").state is PlanState.HELD
     assert undone(database).discarded_plan == "b"
     assert plan_status(database, "b").state is PlanState.DISCARDED
-    with pytest.raises(CannotUndo, match="Nothing of the batch b was applied: its plan b is"):
+    with pytest.raises(CannotUndo, match="No part of the batch b was applied: its plan b is"):
         undone(database)
     assert pairs(database) == set()
 

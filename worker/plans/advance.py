@@ -111,7 +111,7 @@ def _release_later(release: Callable[[], None]) -> None:
         _repeat(release, is_outage)
 
 
-def _of_staged(work: PlanWork, holder: Holder) -> None:
+def _advance_staged(work: PlanWork, holder: Holder) -> None:
     with work.database.reading() as connection:
         members = find_members(connection, holder.plan.id)
         newest = max(member.staged_at or holder.plan.staged_at for member in members)
@@ -129,7 +129,7 @@ def _of_staged(work: PlanWork, holder: Holder) -> None:
         holder.do(lambda connection: holder.change(connection, due_at=wait))
 
 
-def _of_held(work: PlanWork, holder: Holder) -> None:
+def _advance_held(work: PlanWork, holder: Holder) -> None:
     expires_at = holder.plan.planned_at + work.expiry.held
     with work.database.reading() as connection:
         is_old = holder.now(connection) >= expires_at
@@ -149,11 +149,11 @@ def _expire(holder: Holder, after: timedelta, because: str) -> None:
     holder.do(lambda connection: holder.finish(connection, PlanState.DISCARDED, detail=detail))
 
 
-def _of_approved(_: PlanWork, holder: Holder) -> None:
+def _advance_approved(_: PlanWork, holder: Holder) -> None:
     start_applying(holder)
 
 
-def _of_applying(work: PlanWork, holder: Holder) -> None:
+def _advance_applying(work: PlanWork, holder: Holder) -> None:
     if not apply_some(work.database, holder, work.apply):
         return
     if holder.plan.request["snapshot"]:
@@ -163,16 +163,16 @@ def _of_applying(work: PlanWork, holder: Holder) -> None:
         finish_applied(work.database, holder)
 
 
-def _of_sweeping(work: PlanWork, holder: Holder) -> None:
+def _advance_sweeping(work: PlanWork, holder: Holder) -> None:
     if sweep_some(work.database, holder, work.clock):
         finish_applied(work.database, holder)
 
 
 _STEPS: Final = {
-    PlanState.STAGED: _of_staged,
-    PlanState.HELD: _of_held,
-    PlanState.APPROVED: _of_approved,
-    PlanState.APPLYING: _of_applying,
-    PlanState.SWEEPING: _of_sweeping,
+    PlanState.STAGED: _advance_staged,
+    PlanState.HELD: _advance_held,
+    PlanState.APPROVED: _advance_approved,
+    PlanState.APPLYING: _advance_applying,
+    PlanState.SWEEPING: _advance_sweeping,
 }
 """What a worker does with a plan that is due, by its state."""

@@ -21,21 +21,22 @@ from worker.snapshots.values import Fate
 from worker.undo.changes import Ended, group
 from worker.undo.events.repository import Event, find_events
 from worker.undo.owners.repository import Snapshot, find_pairs_with, find_snapshots
-from worker.undo.replay import Fact, Known, PairState, replay
+from worker.undo.replay import Fact, Known, WantedState, replay
 from worker.undo.repository import find_past
 from worker.undo.values import PageUndo, Restored, UndoneBatch
 
 
 class _Reading(NamedTuple):
-    """What is stored about pairs that batches changed which do not count, or the batch itself."""
+    """What requests did to pairs that were changed by the batch, or by others that do not count."""
 
     first: Mapping[Pair, Event]
-    """The first change of each by those batches, or by the batch that was submitted."""
+    """The first change of each pair by one of those batches, or by the one that was submitted."""
     submitted: Mapping[Pair, Sequence[Event]]
     """The changes of the batch that was submitted, the earliest first."""
     voided: Mapping[Pair, Sequence[Event]]
-    """The changes of those batches, the earliest first."""
+    """The changes of the batches that do not count, the earliest first."""
     counting: Mapping[Pair, Sequence[Event]]
+    """What all other requests did."""
     own: Mapping[Pair, Sequence[Event]]
     """What the batch itself asked for."""
 
@@ -43,7 +44,7 @@ class _Reading(NamedTuple):
 def reverse_after_others(
     connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]
 ) -> PageUndo:
-    """Return what undoes a batch for pairs that it names, or that it did not name as a snapshot.
+    """Return what undoes a batch for pairs that it names, or that it lacks as a snapshot.
 
     Raises DBAPIError.
     """
@@ -80,7 +81,7 @@ def _is_reopened(changes: Sequence[Event]) -> bool:
     )
 
 
-def _owner(wanted: PairState, known: Known, own: Sequence[Event]) -> int | None:
+def _owner(wanted: WantedState, known: Known, own: Sequence[Event]) -> int | None:
     """Return the data set to which an enrollment is restored: what the batch itself has ended."""
     ended_at = {e.moment for e in own if e.is_change and e.action is Action.DROP}
     owners = [each.data_set for each in known.past if each.ended_at in ended_at]
@@ -164,7 +165,7 @@ def _counts_at(batch: UndoneBatch, own: Sequence[Event]) -> datetime:
 
 def _request(
     batch: UndoneBatch,
-    wanted: PairState,
+    wanted: WantedState,
     known: Known,
     own: Sequence[Event],
     counting: Sequence[Event],

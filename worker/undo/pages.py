@@ -75,10 +75,10 @@ def pages_of(database: Database, batch: UndoneBatch) -> Iterator[Page]:
 
 
 def _named_by(batch: UndoneBatch) -> str:
-    """Return the batch whose results have the pages of a batch.
+    """Return the batch whose results name the pairs of the pages.
 
-    If others were undone before, pairs matter that it names but did not change. An undo that
-    changed nothing names none, but the batch that was submitted does.
+    If other batches were undone before, pairs matter that a batch named without changing them. An
+    undo that changed nothing names no pairs, but the batch that was submitted does.
     """
     return base_of(batch.id) if batch.after_others else batch.id
 

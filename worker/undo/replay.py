@@ -49,7 +49,7 @@ class Known(NamedTuple):
         )
 
 
-class PairState(NamedTuple):
+class WantedState(NamedTuple):
     """Whether a pair should be enrolled, and by which data set."""
 
     is_enrolled: bool
@@ -58,7 +58,7 @@ class PairState(NamedTuple):
     """The moment of the snapshot that ended the enrollment last."""
 
 
-def replay(first: Fact, facts: Sequence[Fact], known: Known) -> PairState:
+def replay(first: Fact, facts: Sequence[Fact], known: Known) -> WantedState:
     """Return the state of a pair that follows from the facts that count.
 
     `first` is the first change of the pair by a batch that does not count: what was there before it
@@ -89,7 +89,7 @@ def replay(first: Fact, facts: Sequence[Fact], known: Known) -> PairState:
                 is_enrolled = owner is not None
                 notes.pop(owner or 0, None)
                 lacked_at = lacked_at if is_enrolled else moment
-    return PairState(is_enrolled, owner, None if is_enrolled else lacked_at)
+    return WantedState(is_enrolled, owner, None if is_enrolled else lacked_at)
 
 
 _KINDS = (Action.DROP, Action.ENROLL, None)

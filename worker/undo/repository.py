@@ -74,7 +74,7 @@ def stop_batch(connection: Connection, batch_id: str, now: datetime) -> None:
 
 
 def stop_last(connection: Connection, batch_id: str) -> None:
-    """Let a stopped batch be the last one of all that were stopped, whatever their clocks said."""
+    """Make a stopped batch the one that was stopped last, whatever the clocks say."""
     others = select(func.max(Batch.stopped_at)).where(Batch.id != batch_id)
     last: datetime | None = connection.scalar(others)
     if last is not None:

@@ -78,10 +78,10 @@ class Snapshot(NamedTuple):
 
 
 def find_snapshots(connection: Connection, finishing: str | None = None) -> list[Snapshot]:
-    """Return the snapshots of which the plans are stored.
+    """Return the snapshots whose plans are stored.
 
-    `finishing` is a batch that is being undone: it does not count, and others of which an undo has
-    begun do not either.
+    `finishing` is a batch that is being undone. It does not count, and neither do others whose undo
+    has begun.
     """
     plan = PlanRow
     begun = (

@@ -225,7 +225,7 @@ def results(responses: Sequence[StudentEnrollmentResponse]) -> RenderableType:
 
 
 def found_students(data: FoundStudents) -> RenderableType:
-    """Lay out the students whom a search has found."""
+    """Lay out the students found by a search."""
     table = _table("student", "key", "name", "e-mail")
     for found in data.students:
         table.add_row(found.sis_id, str(found.id), found.name or "", found.email or "")

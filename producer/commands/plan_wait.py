@@ -1,4 +1,4 @@
-"""Wait until a plan goes no further by itself, and print meanwhile what is being done."""
+"""Wait until a plan ends or needs a decision, and print what is being done."""
 
 import math
 import time
@@ -59,7 +59,9 @@ class _Reporter:
             self.print_once(status.advice)
 
     def of_outage(self, error: EnrollmentError) -> None:
-        self.print_once(f"{str(error).rstrip('.')}. Waiting; the submission goes on by itself ...")
+        self.print_once(
+            f"{str(error).rstrip('.')}. Waiting; the submission continues by itself ..."
+        )
 
     def of_plan(self, status: PlanStatus) -> None:
         self.print_once(STAGES.get(status.state))
@@ -70,7 +72,7 @@ class _Reporter:
 def wait_for_plan(
     client: EnrollmentClient, request: PlanRequest, session: Session, seconds: float = math.inf
 ) -> PlanStatus:
-    """Wait until a plan goes no further by itself, at most some seconds, and return it.
+    """Wait until a plan ends or needs a decision, at most some seconds, and return it.
 
     Raises BatchNotDone when the time is up, BatchCannotFinish, and NoWorkerAnswered if no worker
     goes on with it.
@@ -111,6 +113,6 @@ def wait_for_plan(
 def _not_ended(request: PlanRequest, seconds: float) -> BatchNotDone:
     word = shell_argument(request.id)
     return BatchNotDone(
-        f"After {seconds:g} s, the plan {request.id} is still under way. It goes on by itself: see"
-        f" it with `enroll plan {word}`, or wait longer with `enroll wait {word}`."
+        f"After {seconds:g} s, the plan {request.id} is still under way. It continues by itself:"
+        f" see it with `enroll plan {word}`, or wait longer with `enroll wait {word}`."
     )

@@ -154,8 +154,8 @@ def _interrupted(inputs: Sequence[Input], options: PlannedOptions) -> int:
 
 def _stopped_waiting(request: PlanRequest) -> int:
     tell(
-        "Interrupted. All of the submission has arrived, so it goes on by itself. See what became"
-        f" of it with: enroll plan {shell_argument(request.id)}"
+        "Interrupted. All of the submission has arrived, so it continues by itself. To see how"
+        f" it ends, run: enroll plan {shell_argument(request.id)}"
     )
     return ExitCode.INTERRUPTED
 

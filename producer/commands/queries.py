@@ -122,11 +122,11 @@ def _groups(session: Session, batch: BatchStatus) -> tuple[RefusalGroup, ...]:
     groups = next((member.refusals for member in own), ())
     if not groups:
         tell(
-            f"Nothing of the batch {batch.batch_id} is applied, and its plan would refuse no line."
+            f"No part of the batch {batch.batch_id} is applied, and its plan would refuse no line."
         )
     else:
         tell(
-            f"Nothing of the batch {batch.batch_id} is applied: these lines would be refused."
+            f"No part of the batch {batch.batch_id} is applied: these lines would be refused."
             " Correct them in the file itself, and submit the whole file under another batch id."
         )
     return groups

@@ -97,8 +97,8 @@ def wait(session: Session, ids: Sequence[str], seconds: float | None) -> int:
     if follower.unfinished:
         tell(
             f"Error: After {seconds:g} s, {len(follower.unfinished):,} of {len(ids):,} have not"
-            f" ended, the first of them {follower.unfinished[0]}. They go on by themselves; run the"
-            " same command again to wait longer."
+            f" ended, the first of them {follower.unfinished[0]}. They continue by themselves;"
+            " run the same command again to wait longer."
         )
         code = max(code, ExitCode.UNREACHABLE)
     return code

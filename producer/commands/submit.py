@@ -178,7 +178,7 @@ class _Options(NamedTuple):
     batch_id: str | None
     resume: bool
     wait: bool
-    """Whether to wait for the last batch; the earlier ones are always waited for."""
+    """Whether to wait for the last batch; the command always waits for the earlier ones."""
     max_queued: int
     submitter: str | None
     wait_timeout: float | None

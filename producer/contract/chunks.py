@@ -318,12 +318,13 @@ def line_request_id(batch_id: str, number: int, position: int) -> str:
     return f"{batch_id}:{number}:{position}"
 
 
-def line_request_ids(batch_id: str, number: int) -> tuple[str, str]:
-    """Return the range of the ids that `line_request_id` makes for a chunk.
+def line_request_ids(batch_id: str, number: int | None = None) -> tuple[str, str]:
+    """Return the range of the ids that `line_request_id` makes for a chunk, or for all of a batch.
 
     The ids are compared byte by byte; the end of the range is not part of it.
     """
-    return f"{batch_id}:{number}:", f"{batch_id}:{number};"
+    prefix = batch_id if number is None else f"{batch_id}:{number}"
+    return f"{prefix}:", f"{prefix};"
 
 
 def count_rows(record: Any) -> int:

@@ -25,7 +25,7 @@ ALWAYS: Final = "always"
 """The value of `hold` with which a plan waits for a decision whatever it changes."""
 
 Hold = Annotated[str, StringConstraints(pattern=r"^(always|[0-9]{1,2}(\.[0-9]{1,2})?%)$")]
-"""When a publisher wants a plan to be held: `always`, or from which share of planned drops on."""
+"""When a submitter wants a plan to be held: `always`, or from which share of planned drops on."""
 
 
 class PlanMember(ContractModel):

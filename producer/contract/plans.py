@@ -52,7 +52,7 @@ class HoldReason(StrEnum):
     """Why a plan waits for a decision instead of being applied."""
 
     ALWAYS = "always"
-    """Its publisher, or a rule of its data set, says so."""
+    """Its submitter, or a rule of its data set, says so."""
     MANY_DROPS = "many_drops"
     """It drops more than a share of the rows that its data set owned before."""
     MOST_DROPS = "most_drops"

@@ -97,7 +97,7 @@ def moments_of_records(batch: datetime, number: int, count: int, now: datetime) 
     """Return the moments of the records of a chunk that count one after another.
 
     `batch` is the moment of the batch, and `number` that of the chunk. All moments are in
-    microseconds since 1970. A publisher whose numbers are too large, such as dates, must not win
+    microseconds since 1970. A client whose numbers are too large, such as dates, must not win
     against everyone else for days.
     """
     first = to_microseconds(batch) + number * MAX_CHUNK_RECORDS

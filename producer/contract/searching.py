@@ -100,7 +100,7 @@ def _in_both_cases(character: str) -> str:
 
 
 class FoundStudent(ContractModel):
-    """A student whom a search has found."""
+    """A student found by a search."""
 
     id: int = Field(description="Our key.")
     sis_id: str = Field(description="The SIS id.")
@@ -109,7 +109,7 @@ class FoundStudent(ContractModel):
 
 
 class FoundStudents(ContractModel):
-    """The students whom a search has found, the best match first."""
+    """The students found by a search, the best match first."""
 
     students: tuple[FoundStudent, ...] = Field(
         description="In this order: the student with the text as SIS id, those with it in another"

@@ -164,8 +164,8 @@ def _make_private(folder: Path, notify: Notify) -> None:
         folder.chmod(0o700)
         if folder.stat().st_mode & _OF_OTHERS:
             raise UnusableFolder(
-                f"The folder {folder} is open to other users, and its disk does not let this be"
-                " changed."
+                f"The folder {folder} is open to other users, and its disk does not support private"
+                " folders. Choose a folder on a local disk with --folder."
             )
         notify(f"The folder {folder} was open to other users of this machine; it is private now.")
     require_private(folder)

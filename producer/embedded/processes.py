@@ -106,8 +106,8 @@ class Processes:
 
     def _lost(self) -> StackError:
         return StackError(
-            "The process that keeps broker and worker was ended, and they with it; look into"
-            f" {self._folder / 'keeper.log'}. The data are complete: start again."
+            "The process that runs the broker and the worker has ended, and so have they;"
+            f" {self._folder / 'keeper.log'} may say why. No data was lost: start again."
         )
 
     def _kill(self) -> None:

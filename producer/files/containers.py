@@ -196,7 +196,7 @@ class _Unpacked(io.RawIOBase):
         if self._size > max(FREE_BYTES, MAX_RATIO * self._packed.bytes_read):
             raise UnreadableFile(
                 f"{self._name} becomes more than {MAX_RATIO} times as large when it is unpacked,"
-                " which a table does not. Unpack it, and look at what it holds."
+                " which no ordinary table does. Unpack it, and check what it holds."
             )
         buffer[: len(data)] = data
         return len(data)

@@ -229,13 +229,6 @@ def open_source_chosen(path: Path, choices: Choices) -> FileSource:
     return FileSource(path, layout, choices)
 
 
-def open_path(path: Path, choices: Choices = NO_CHOICES) -> FileSource | StreamSource:
-    """Do as `open_source` does, also for a path that can be read only once: `<(zcat FILE)`."""
-    if is_pipe(path):
-        return StreamSource(str(path), path.open("rb"), choices)
-    return open_source_chosen(path, choices)
-
-
 def is_pipe(path: Path) -> bool:
     """Return whether a path is a named pipe; opening the file reports any error."""
     try:

@@ -26,6 +26,9 @@ ADDED = (LINE, CODE, MESSAGE, GUARDED)
 """The columns that are added to those of the file."""
 RECORD = "record"
 
+_PAGE_LINES = 500
+"""The most lines that are yielded together."""
+
 
 class RefusedForm(StrEnum):
     """What the file of refused lines is for; both forms can be corrected and submitted again."""
@@ -87,7 +90,6 @@ def csv_pages(
     columns: Sequence[str] | None,
     form: FileForm | None,
     refusals: Iterable[RefusedRecord],
-    page: int = 500,
     *,
     guarded: bool = False,
 ) -> Iterator[bytes]:
@@ -95,7 +97,7 @@ def csv_pages(
     writer = _Writer(form or FileForm(), guarded=guarded)
     rows = _rows(columns, form, refusals, guarded=guarded)
     beginning = writer.beginning
-    while page_rows := list(islice(rows, page)):
+    while page_rows := list(islice(rows, _PAGE_LINES)):
         yield beginning + writer.lines(page_rows)
         beginning = b""
 
@@ -187,12 +189,12 @@ def write_json_lines(
 
 
 def json_lines_pages(
-    columns: Sequence[str] | None, refusals: Iterable[RefusedRecord], page: int = 500
+    columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]
 ) -> Iterator[bytes]:
     """Yield the same file, a page of lines at a time; the first page may be empty."""
     lines = _json_lines(columns, refusals)
-    yield b"".join(islice(lines, page))
-    while page_lines := list(islice(lines, page)):
+    yield b"".join(islice(lines, _PAGE_LINES))
+    while page_lines := list(islice(lines, _PAGE_LINES)):
         yield b"".join(page_lines)
 
 

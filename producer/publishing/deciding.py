@@ -38,7 +38,7 @@ def decided(
     if status.digest not in (None, digest):
         raise DecisionRefused(
             f"The report of the plan {status.plan_id} has another digest: the plan was made again,"
-            " or the digest is that of another plan. Nothing was decided; look at the present"
+            " or the digest is that of another plan. Nothing was decided; look at the current"
             " report, then decide again."
         )
     state = f"The plan {status.plan_id} is {status.state}"
@@ -71,7 +71,7 @@ def check_report(plan_id: str, plan: PlannedDropsPage | PlanStatus) -> None:
         case PlanState.STAGED:
             raise DropsNotKnown(
                 f"The report of the plan {plan_id} is not made yet, so it is not known what it"
-                " drops. Look up the plan, and ask again once its state is another."
+                " drops. Look the plan up, and try again once its state has changed."
             )
     if plan.planned_at is None:
         raise DropsNotKnown(

@@ -179,5 +179,5 @@ def checked_membership(
                 f" {batch.kind}; name every batch of the submission as a member",
             )
         if plan.snapshot and data_set is None and batch.kind is Kind.ENROLLMENTS:
-            raise _invalid("data_set", "a snapshot needs the data set that it is the truth of")
+            raise _invalid("data_set", "a snapshot needs the name of its data set")
     return Membership(data_set, plan)

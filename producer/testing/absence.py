@@ -118,7 +118,7 @@ def reasons_to_hold(
     the plan's had not named before.
     """
     if request.hold == "always":
-        yield _reason(HoldReason.ALWAYS, "Its publisher holds it for a decision.")
+        yield _reason(HoldReason.ALWAYS, "Its submitter asked for a decision.")
     if not request.snapshot:
         return
     yield from _many_drops(request, absence)
@@ -154,13 +154,13 @@ def _of_owners(named: Named, not_owned: int, others: Counter[str]) -> Iterator[R
 
 def _many_drops(request: PlanRequest, absence: Absence) -> Iterator[Reason]:
     owned, drops = absence.owned_before, len(absence.drops)
-    told = f"{drops:,} of {owned:,} enrollments of the data set would be dropped."
+    sentence = f"{drops:,} of {owned:,} enrollments of the data set would be dropped."
     if (drops * 100 > owned * MANY_PERCENT and drops > MANY_ROWS) or (
         drops and drops * 100 >= owned * _own_percent(request)
     ):
-        yield _reason(HoldReason.MANY_DROPS, told)
+        yield _reason(HoldReason.MANY_DROPS, sentence)
     if drops * 2 > owned and drops >= MOST_ROWS:
-        yield _reason(HoldReason.MOST_DROPS, told)
+        yield _reason(HoldReason.MOST_DROPS, sentence)
     for course in absence.courses:
         if course.owned >= COURSE_STUDENTS and course.drops * 2 > course.owned:
             yield _reason(
@@ -170,7 +170,7 @@ def _many_drops(request: PlanRequest, absence: Absence) -> Iterator[Reason]:
 
 
 def _own_percent(request: PlanRequest) -> float:
-    """Return from which share of drops on the publisher wants the plan to be held."""
+    """Return from which share of drops on the submitter wants the plan to be held."""
     is_share = request.hold is not None and request.hold.endswith("%")
     return float(str(request.hold).removesuffix("%")) if is_share else float("inf")
 

@@ -158,8 +158,8 @@ class Plans:
             self._discard(
                 plan,
                 times,
-                f"No operator has created the data set {data_set}, so it can have no snapshots."
-                f" Create it: enroll data-sets create {shell_argument(str(data_set))}",
+                f"The data set {data_set} has not been created for snapshots. Create it:"
+                f" enroll data-sets create {shell_argument(str(data_set))}",
             )
             return
         before = self._world.data_sets.owned_by(data_set) if data_set else set()
@@ -213,7 +213,7 @@ class Plans:
         applied = AbsentRows()
         if plan.request.snapshot and data_set is not None:
             applied = self._sweep(plan, data_set, moment, times)
-        differences = [] if batches == plan.status.batches else ["Other counts were planned."]
+        differences = [] if batches == plan.status.batches else ["The counts are not as planned."]
         if applied != plan.status.absent:
             differences.append("Newer requests changed what was to be dropped.")
         dropped = Counter(course for (_, course), end in plan.outcomes.items() if end == "dropped")
@@ -311,7 +311,7 @@ class Plans:
             return self.status(decision.plan_id)
         is_held = plan.status.state is PlanState.HELD and plan.status.digest == decision.digest
         if is_held and decision.decision is Decision.DISCARD:
-            self._discard(plan, times, "It was discarded by a decision. Nothing of it was applied.")
+            self._discard(plan, times, "It was discarded by a decision. Nothing was applied.")
         elif is_held:
             plan.change(decided_at=times.now)
             self._apply(plan, times)

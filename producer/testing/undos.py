@@ -193,11 +193,11 @@ def _problem(batch: BatchStatus) -> str | None:
     own_id = batch.batch_id
     if batch.state in (BatchState.STAGED, BatchState.HELD):
         return (
-            f"Nothing of the batch {own_id} is applied yet, because its plan {batch.plan_id} waits."
-            " Discard the plan instead."
+            f"No part of the batch {own_id} is applied yet, because its plan {batch.plan_id} is"
+            " waiting. Discard the plan instead."
         )
     if batch.state in (BatchState.PLANNED, BatchState.DISCARDED):
-        return f"Nothing of the batch {own_id} was applied: its plan is {batch.state}."
+        return f"No part of the batch {own_id} was applied: its plan is {batch.state}."
     if batch.kind is not Kind.ENROLLMENTS:
         return f"The batch {own_id} is a roster of {batch.kind}. Rosters are not undone."
     if len(UNDO_PREFIX + own_id) > MAX_STORED_ID:

@@ -26,6 +26,11 @@ ROW_COUNTS: Final = (
 """The counts of a ledger entry, in rows."""
 
 
+def in_words(count: str) -> str:
+    """Return what people call one of `ROW_COUNTS`, for example `already enrolled`."""
+    return "added or changed" if count == "upserted" else count.replace("_", " ")
+
+
 def no_counts() -> Counts:
     """Return a ledger entry's counts, all zero."""
     return dict.fromkeys((*ROW_COUNTS, "requests_rejected"), 0)

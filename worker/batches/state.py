@@ -122,7 +122,7 @@ def is_whole(ledger: Any | None, mark: AgedMark | None, dead: DeadChunks) -> boo
 def adds_up(ledger: Any) -> bool:
     """Return whether all chunks were applied, with exactly as many rows as the last chunk says.
 
-    A publisher that does not count the rows before each chunk is taken at its word.
+    A client that does not count the rows before each chunk is taken at its word.
     """
     counts_rows = ledger.rows_before > 0
     has_all_rows = ledger.rows == ledger.rows_through or not counts_rows

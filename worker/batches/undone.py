@@ -36,9 +36,9 @@ def standing_of_undo(
         return standing if state is standing.state else Standing(state)
     return Standing(
         state,
-        f"The undo of {undone} was interrupted. To go on with it, the operator runs `enroll undo"
-        f" {shell_argument(undone)}` again; on the page, open this upload and press “Undo …”. What"
-        " is undone already counts once.",
+        f"The undo of {undone} was interrupted. To continue it, ask the operator to run `enroll"
+        f" undo {shell_argument(undone)}` again; or open this upload on the page, and press “Undo"
+        " …”. What is undone already is not undone twice.",
     )
 
 
@@ -46,15 +46,13 @@ def advice_on_undone(batch_id: str, undo: Undo, state: BatchState) -> str | None
     """Return what to do about a batch that was undone, or is being undone; None if nothing."""
     if not undo.is_done:
         return (
-            f"It is being undone by {undo.batch_id}. If that was interrupted, the operator runs"
-            f" `enroll undo {shell_argument(batch_id)}` again, which goes on with it."
+            f"It is being undone by {undo.batch_id}. If that was interrupted, ask the operator to"
+            f" run `enroll undo {shell_argument(batch_id)}` again to continue."
         )
     if state is not BatchState.STALLED:
         return None
     if batch_it_undoes(batch_id) is not None:
-        return (
-            f"It was undone by {undo.batch_id} before it came to its end. There is nothing to do."
-        )
+        return f"It was undone by {undo.batch_id} before it was complete. There is nothing to do."
     return (
         f"It was undone by {undo.batch_id} before all of its chunks had been applied. If the"
         " missing ones arrive, they are refused. There is nothing to do."

@@ -192,7 +192,7 @@ def rules(
     if row is None:
         fail(
             f"there is no data set {name}. `enroll data-sets list` lists all of them;"
-            " `enroll data-sets create` makes one.",
+            " `enroll data-sets create` creates one.",
             ExitCode.REFUSED,
         )
     if as_json:
@@ -215,7 +215,7 @@ def list_all(database: Database, as_json: bool) -> int:
     elif rows:
         print_table(HEADINGS, map(_cells, rows))
     else:
-        print_message("There are no data sets. `enroll data-sets create NAME` makes one.")
+        print_message("There are no data sets. `enroll data-sets create NAME` creates one.")
     return ExitCode.DONE
 
 

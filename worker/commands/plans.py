@@ -8,6 +8,7 @@ import click
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.plans import Decision, PlanState, PlanStatus
 from producer.contract.printable import moment_text
+from worker.batches.counts import ROW_COUNTS, in_words
 from worker.commands.session import (
     DATABASE,
     NO_DATABASE,
@@ -23,17 +24,6 @@ from worker.plans.reports.lookups import plan_status
 
 SHOWN_COURSES: Final = 20
 """The most courses with planned drops that are listed before the question."""
-
-_COUNTS: Final = {
-    "enrolled": "enrolled",
-    "already_enrolled": "already enrolled",
-    "dropped": "dropped",
-    "not_enrolled": "not enrolled",
-    "upserted": "added or changed",
-    "unchanged": "unchanged",
-    "superseded": "superseded",
-    "rejected": "rejected",
-}
 
 PLANS_EPILOG = DATABASE + exit_codes(
     refused="nothing was decided: the answer was no, or the plan does not wait for a decision",
@@ -85,8 +75,8 @@ def discard(database: Database, plan_id: str, digest: str | None, yes: bool, as_
     """Discard a plan, so that it is never applied.
 
     This is for a plan that is held, that waits for chunks, or that was approved and has not begun
-    to be applied. One that has begun can only be discarded if it cannot go on: what was applied of
-    it then stays. On a terminal, the command first shows the plan, and asks; elsewhere it needs
+    to be applied. One that has begun can only be discarded if it cannot continue: what was applied
+    then stays. On a terminal, the command first shows the plan, and asks; elsewhere it needs
     --yes.
     """
     return _decide(database, plan_id, Decision.DISCARD, digest, yes=yes, as_json=as_json)
@@ -132,7 +122,7 @@ def _described(status: PlanStatus) -> Iterator[str]:
     if status.planned_at is not None:
         yield f"Its report was true at {moment_text(status.planned_at)}. Digest: {status.digest}"
     for batch in status.batches:
-        counts = ((words, getattr(batch.books, name)) for name, words in _COUNTS.items())
+        counts = ((in_words(name), getattr(batch.books, name)) for name in ROW_COUNTS)
         listed = ", ".join(f"{words} {count:,}" for words, count in counts if count)
         yield f"  {batch.kind} {batch.batch_id}: {listed or 'nothing'}"
     if status.snapshot and status.planned_at is not None:

@@ -41,7 +41,7 @@ Examples:
 _ROWS = {
     "dropped": "dropped: the batch had enrolled them",
     "enrolled": "enrolled again: the batch had dropped them",
-    "superseded": "left: a later request decides",
+    "superseded": "left: a later request wins",
     "not_enrolled": "already dropped",
     "already_enrolled": "already enrolled",
     "rejected": "refused",
@@ -101,7 +101,7 @@ def _print_intent(report: UndoReport) -> None:
     print_message(
         f"This drops {counts['dropped']:,} pairs that the batch {report.batch_id} enrolled, and"
         f" enrolls {counts['enrolled']:,} that it dropped. {counts['superseded']:,} pairs are left"
-        " as they are, because later requests or snapshots decide; --dry-run lists them."
+        " as they are, because later requests or snapshots win; --dry-run lists them."
     )
 
 
@@ -121,7 +121,7 @@ def _print_report(report: UndoReport, *, is_done: bool) -> None:
     if report.discarded_plan is not None:
         is_or_will = "was" if is_done else "would be"
         print_message(
-            f"Nothing of the batch {report.batch_id} is applied yet. Its plan"
+            f"No part of the batch {report.batch_id} is applied yet. Its plan"
             f" {report.discarded_plan} {is_or_will} discarded instead."
         )
         return
@@ -132,7 +132,7 @@ def _print_report(report: UndoReport, *, is_done: bool) -> None:
         if counts[name] or name in ("dropped", "enrolled", "superseded")
     ]
     if report.left_to_snapshots:
-        left = ("of these: a later snapshot lacks them", f"{report.left_to_snapshots:,}")
+        left = ("of these: absent from a later snapshot", f"{report.left_to_snapshots:,}")
         shown.insert(list(dict(shown)).index(_ROWS["superseded"]) + 1, left)
     heading = "pairs" if is_done else "pairs, if undone"
     print_table(("", heading), shown, heading)

@@ -48,7 +48,7 @@ _KEYS: Final = ("student_id", "course_id")
 
 
 class TooManyDataSets(Exception):
-    """No other data set can be made. The message says what to do."""
+    """No other data set can be created. The message says what to do."""
 
 
 # --- data sets --------------------------------------------------------------------------------
@@ -63,16 +63,8 @@ _DATA_SET = DataSet.__table__.columns
 _BY_NAME = select(*_DATA_SET).where(DataSet.name == bindparam("name"))
 
 
-def find_data_set_by_key(connection: Connection, key: int) -> Any | None:
-    """Return the data set with this key, as a row, or None."""
-    return connection.execute(_BY_KEY, {"key": key}).one_or_none()
-
-
-_BY_KEY = select(*_DATA_SET).where(DataSet.id == bindparam("key"))
-
-
 def data_set_key(connection: Connection, name: str, now: datetime) -> int:
-    """Return the key of a data set, which is made if it does not exist. Raises TooManyDataSets."""
+    """Return the key of a data set; create it if it does not exist. Raises TooManyDataSets."""
     for _ in range(_ATTEMPTS):
         key = connection.scalar(_FIND_KEY, {"name": name})
         if key is not None:
@@ -86,8 +78,8 @@ def data_set_key(connection: Connection, name: str, now: datetime) -> int:
         # Another transaction may take the key or the name first; this one then looks again.
         connection.execute(new.on_conflict_do_nothing())
     raise TooManyDataSets(
-        f"the data set {name!r} cannot be made: there are {MAX_DATA_SETS:,} already, or many are"
-        " being made at once; use the name of an existing one (`enroll data-sets list`)"
+        f"the data set {name!r} cannot be created: there are {MAX_DATA_SETS:,} already, or many are"
+        " being created at once; use the name of an existing one (`enroll data-sets list`)"
     )
 
 

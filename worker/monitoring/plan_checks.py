@@ -22,16 +22,16 @@ def check_waiting_plans(connection: Connection) -> Iterator[Finding]:
     if (hindered := find_hindered(connection)) is not None:
         yield warning(
             "plans",
-            f"{hindered.plans:,} cannot go on; the first one is {hindered.plan_id}:"
+            f"{hindered.plans:,} cannot continue; the first one is {hindered.plan_id}:"
             f" {hindered.detail}",
-            "Remove the cause; then it goes on by itself. `enroll plan"
+            "Remove the cause; then it continues by itself. `enroll plan"
             f" {shell_argument(hindered.plan_id)}` shows more, and docs/operations/runbook.md says"
             " what to do for each cause.",
         )
     unfinished = count_unfinished(connection)
     counts = ", ".join(f"{counted.plans:,} {counted.state}" for counted in unfinished)
     now = time_now(connection, _now)
-    found = "; ".join(filter(None, [counts or "none waits", _held_back(connection, now)]))
+    found = "; ".join(filter(None, [counts or "none are waiting", _held_back(connection, now)]))
     since = {counted.state: now - counted.since for counted in unfinished}
     remedies = [
         f"The first {state} one has been waiting for {what} for"

@@ -31,9 +31,11 @@ from worker.plans.times import Expiry
 
 log = logging.getLogger(__name__)
 
-GIVE_BACK_SECONDS: Final = 15.0
-"""For how long a worker tries to give back a plan while the database is away. Most outages are
-shorter: the plan need not wait until its lease ends, which takes minutes."""
+RELEASE_SECONDS: Final = 15.0
+"""Seconds for which a worker tries to release a plan while the database is unavailable.
+
+Most outages are shorter, so the plan need not wait until its lease ends.
+"""
 
 
 class PlanWork(NamedTuple):
@@ -66,50 +68,50 @@ def advance_next(work: PlanWork) -> bool:
         log.info("The plan %s was taken over by another worker", holder.plan.id)
     except Exception as error:
         if is_outage(error) or getattr(error, "requeue", False):
-            _give_back(holder, error)
+            _release(holder, error)
             raise
         log.exception("A step of the plan %s failed", holder.plan.id)
         holder.retry(f"a step failed ({sentence_of(error)}); the worker's log says more.")
     return True
 
 
-def _give_back(holder: Holder, error: Exception) -> None:
+def _release(holder: Holder, error: Exception) -> None:
     """Let a worker try again soon, because the environment failed and not the plan."""
     detail = holder.plan.detail
-    # Of a database that was unavailable, nothing is left to say once this can be stored. A stored
-    # chunk is applied like a message, and reports what the database refused in the same way.
+    # Once this can be stored, an outage is over and needs no words. A stored chunk is applied like
+    # a message, and reports what the database refused in the same way.
     refusal = refusal_of(error) if is_outage(error) else getattr(error, "refusal", None)
     if refusal is not None:
         detail = f"{refusal}. A worker tries again by itself."
-    give_back = partial(holder.retry, detail, attempts=holder.plan.attempts)
+    release = partial(holder.retry, detail, attempts=holder.plan.attempts)
     try:
-        _repeat(give_back, lambda e: is_outage(e) and not is_lock(e))
+        _repeat(release, lambda e: is_outage(e) and not is_lock(e))
     except LeaseLost:
         pass
     except DBAPIError as failure:
         # If the database stays away, the plan is due again once its lease ends.
         if is_lock(failure):  # The process is free for lookups while another session holds it.
-            threading.Thread(target=_give_back_later, args=(give_back,), daemon=True).start()
+            threading.Thread(target=_release_later, args=(release,), daemon=True).start()
 
 
-def _repeat(give_back: Callable[[], None], may_pass: Callable[[BaseException], bool]) -> None:
-    """Give a plan back, again and again while that fails in a way that may pass."""
+def _repeat(release: Callable[[], None], may_pass: Callable[[BaseException], bool]) -> None:
+    """Release a plan; try again while that fails in a way that may pass."""
     retrying = Retrying(
         retry=retry_if_exception(may_pass),
         wait=wait_exponential(multiplier=0.1, max=2),
-        stop=stop_after_delay(GIVE_BACK_SECONDS),
+        stop=stop_after_delay(RELEASE_SECONDS),
         reraise=True,
     )
-    retrying(give_back)
+    retrying(release)
 
 
-def _give_back_later(give_back: Callable[[], None]) -> None:
-    """Give a plan back in a thread of its own, if a lock allows that soon enough."""
+def _release_later(release: Callable[[], None]) -> None:
+    """Release a plan in another thread, if a lock allows that soon enough."""
     with contextlib.suppress(DBAPIError, LeaseLost):
-        _repeat(give_back, is_outage)
+        _repeat(release, is_outage)
 
 
-def _of_staged(work: PlanWork, holder: Holder) -> None:
+def _advance_staged(work: PlanWork, holder: Holder) -> None:
     with work.database.reading() as connection:
         members = find_members(connection, holder.plan.id)
         newest = max(member.staged_at or holder.plan.staged_at for member in members)
@@ -127,7 +129,7 @@ def _of_staged(work: PlanWork, holder: Holder) -> None:
         holder.do(lambda connection: holder.change(connection, due_at=wait))
 
 
-def _of_held(work: PlanWork, holder: Holder) -> None:
+def _advance_held(work: PlanWork, holder: Holder) -> None:
     expires_at = holder.plan.planned_at + work.expiry.held
     with work.database.reading() as connection:
         is_old = holder.now(connection) >= expires_at
@@ -147,11 +149,11 @@ def _expire(holder: Holder, after: timedelta, because: str) -> None:
     holder.do(lambda connection: holder.finish(connection, PlanState.DISCARDED, detail=detail))
 
 
-def _of_approved(_: PlanWork, holder: Holder) -> None:
+def _advance_approved(_: PlanWork, holder: Holder) -> None:
     start_applying(holder)
 
 
-def _of_applying(work: PlanWork, holder: Holder) -> None:
+def _advance_applying(work: PlanWork, holder: Holder) -> None:
     if not apply_some(work.database, holder, work.apply):
         return
     if holder.plan.request["snapshot"]:
@@ -161,16 +163,16 @@ def _of_applying(work: PlanWork, holder: Holder) -> None:
         finish_applied(work.database, holder)
 
 
-def _of_sweeping(work: PlanWork, holder: Holder) -> None:
+def _advance_sweeping(work: PlanWork, holder: Holder) -> None:
     if sweep_some(work.database, holder, work.clock):
         finish_applied(work.database, holder)
 
 
 _STEPS: Final = {
-    PlanState.STAGED: _of_staged,
-    PlanState.HELD: _of_held,
-    PlanState.APPROVED: _of_approved,
-    PlanState.APPLYING: _of_applying,
-    PlanState.SWEEPING: _of_sweeping,
+    PlanState.STAGED: _advance_staged,
+    PlanState.HELD: _advance_held,
+    PlanState.APPROVED: _advance_approved,
+    PlanState.APPLYING: _advance_applying,
+    PlanState.SWEEPING: _advance_sweeping,
 }
 """What a worker does with a plan that is due, by its state."""

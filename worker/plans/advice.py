@@ -12,9 +12,9 @@ from worker.plans.requests import request_of
 from worker.plans.times import MANY_ATTEMPTS
 
 _LOST = (
-    "Workers have begun to make the plan {} times and did not come to an end. If they run out of"
-    " memory, the operator gives them more. If a record kills them, the operator discards the plan"
-    " (`enroll discard {}`). {}"
+    "Workers have started to make this plan {} times, and none of them finished it. If they run"
+    " out of memory, ask the operator to give them more. If a record kills them, ask the operator"
+    " to discard the plan (`enroll discard {}`). {}"
 )
 
 
@@ -27,7 +27,7 @@ def advice_on(
             why = " ".join(reason.message for reason in reasons)
             word = shell_argument(plan.id)
             return (
-                f"{why} Nothing of it is applied. Look at the report, then approve or discard it"
+                f"{why} Nothing is applied yet. Look at the report, then approve or discard it"
                 f" (`enroll approve {word}`, `enroll discard {word}`)."
             ).strip()
         case PlanState.STAGED:
@@ -39,6 +39,6 @@ def advice_on(
         case PlanState.DISCARDED:
             return plan.detail or "It was discarded."
         case PlanState.APPLYING | PlanState.SWEEPING | PlanState.APPROVED if plan.detail:
-            return f"It cannot go on: {plan.detail}"
+            return f"It cannot continue: {plan.detail}"
         case _:
             return None

@@ -16,8 +16,7 @@ from worker.plans.holder import Holder
 from worker.plans.repository import find_members, read_staged, staged_fingerprints
 
 SLICE_SECONDS: Final = 20.0
-"""Seconds after which a worker gives back a plan that it applies, so that other work gets its turn.
-"""
+"""Seconds after which a worker releases a plan that it applies, to let other work have its turn."""
 
 
 class StoredChunk(NamedTuple):
@@ -60,7 +59,7 @@ def text_of(payload: bytes) -> str:
 def apply_some(database: Database, holder: Holder, apply: ApplyStored) -> bool:
     """Apply stored chunks for a while, those of rosters first; return whether all are applied.
 
-    If not, the plan is given back. A chunk that cannot be applied holds up those after it: it is a
+    If not, the plan is released. A chunk that cannot be applied holds up those after it: it is a
     dead letter, and once it was retried the plan goes on. Raises LeaseLost, DBAPIError.
     """
     end = time.monotonic() + SLICE_SECONDS
@@ -79,7 +78,7 @@ def apply_some(database: Database, holder: Holder, apply: ApplyStored) -> bool:
                 holder.retry(
                     f"chunk {number} of the batch {member.batch_id} could not be applied and became"
                     f" a dead letter ({why}). Ask the operator to retry it (`enroll dead-letters"
-                    " list`); then the plan goes on by itself."
+                    " list`); then the plan continues by itself."
                 )
                 return False
     return _is_whole(database, holder, members)
@@ -108,7 +107,7 @@ def apply_number(
 
 
 def _is_whole(database: Database, holder: Holder, members: Sequence[Any]) -> bool:
-    """Return whether the ledger has exactly the stored chunks; if not, give the plan back."""
+    """Return whether the ledger has exactly the stored chunks; if not, release the plan."""
 
     def differs(connection: Connection, member: Any) -> bool:
         applied = find_chunks(connection, member.batch_id, range(member.chunks))
@@ -118,7 +117,7 @@ def _is_whole(database: Database, holder: Holder, members: Sequence[Any]) -> boo
         others = [member.batch_id for member in members if differs(connection, member)]
     if others:
         holder.retry(
-            f"other chunks were applied under the id of the batch {others[0]} than those that were"
+            f"the chunks that were applied under the batch id {others[0]} are not those that were"
             f" planned. Discard the plan (`enroll discard {shell_argument(holder.plan.id)}`), and"
             " submit its file again under another batch id."
         )

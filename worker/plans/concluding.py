@@ -92,7 +92,7 @@ def _batch(database: Database, holder: Holder, member: Any, deaths: Deaths) -> S
 
 
 def _wait(holder: Holder) -> None:
-    """Give the plan back for a moment, for example until another one of its data set is done."""
+    """Release the plan for a moment, for example until another one of its data set is done."""
     holder.do(lambda c: holder.change(c, due_at=holder.now(c) + BLOCKED, detail=None))
 
 

@@ -43,15 +43,15 @@ class Deaths(NamedTuple):
         if self.place == _AT_THE_END:
             return (
                 f"The plan could not be made: {self.workers + 1} workers were lost, the last"
-                f" {self.workers} of them after all chunks, when the report was made. They probably"
-                " ran out of memory. Ask the operator for the worker's log; then submit the file"
-                " again under another batch id. Nothing of it was applied."
+                f" {self.workers} of them while they wrote the report, after all chunks. They"
+                " probably ran out of memory. Ask the operator for the worker's log; then submit"
+                " the file again under another batch id. Nothing was applied."
             )
         batch_id, number = self.place
         return (
             f"The plan could not be made: {self.workers + 1} workers were lost, the last"
             f" {self.workers} of them at chunk {number} of the batch {batch_id}. A record in it"
-            f" probably kills the worker. {way_out(request)} Nothing of it was applied."
+            f" probably kills the worker. {way_out(request)} Nothing was applied."
         )
 
     def watch(self, holder: Holder, batch_id: str, texts: Iterable[str]) -> Iterator[str]:

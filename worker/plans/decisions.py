@@ -57,7 +57,7 @@ def decide(
         if plan is None:
             others = find_plans_of(connection, plan_id)
             hint = (
-                f"It is a part of the plan {others[0]}: name that." if others else "Check the id."
+                f"It is a part of the plan {others[0]}: use that id." if others else "Check the id."
             )
             raise DecisionRefused(f"There is no plan {plan_id}. {hint}")
         now = time_now(connection, clock)
@@ -83,10 +83,10 @@ def may_be_discarded(plan: Any) -> bool:
 
 def _detail(plan: Any) -> str:
     if plan.state != PlanState.APPLYING:
-        return f"{DISCARDED} Nothing of it was applied."
+        return f"{DISCARDED} Nothing was applied."
     return (
-        f"{DISCARDED} What had been applied stays, and nothing was dropped because the file does"
-        f" not name it. It could not be finished: {plan.detail}"
+        f"{DISCARDED} What had been applied stays, and no enrollment was dropped for being absent"
+        f" from the file. The plan could not be finished: {plan.detail}"
     )
 
 
@@ -99,8 +99,8 @@ def _require_held(plan: Any, digest: str | None) -> None:
         raise DecisionRefused(f"The plan {plan.id} does not wait for a decision: {reason}.")
     if plan.digest != digest:
         raise DecisionRefused(
-            f"The plan {plan.id} has been made again since the report was shown, or the digest is"
-            " not that of the report. Look at the present report, then decide about that."
+            f"The plan {plan.id} was made again after the report was shown, or the digest belongs"
+            " to another report. Look at the current report, then decide again."
         )
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from producer.contract.batches import Books
 from producer.contract.plans import AbsentRows, PlannedBatch, PlanState
+from worker.batches.counts import ROW_COUNTS, in_words
 from worker.batches.repository import sum_chunks
 from worker.batches.status import books_of
 from worker.database.engine import Database
@@ -15,25 +16,13 @@ from worker.plans.repository import find_snapshots_applied_since
 from worker.snapshots.repository import count_dropped_by_course
 from worker.snapshots.sweep import swept_rows
 
-_NAMES = {
-    "enrolled": "enrolled",
-    "already_enrolled": "already enrolled",
-    "dropped": "dropped",
-    "not_enrolled": "not enrolled",
-    "upserted": "added or changed",
-    "unchanged": "unchanged",
-    "superseded": "superseded",
-    "rejected": "rejected",
-}
-"""The counts of a batch that may differ, and what people call them."""
-
 _ABSENT = {
     "dropped": "dropped",
     "passed_on": "passed on to another data set",
     "kept_newer": "kept because of a later request",
     "not_enrolled": "no longer enrolled",
 }
-"""What becomes of enrollments that a snapshot does not name, and what people call it."""
+"""The fates of enrollments that a snapshot does not name, in words."""
 
 
 def finish_applied(database: Database, holder: Holder) -> None:
@@ -58,16 +47,16 @@ def finish_applied(database: Database, holder: Holder) -> None:
 def _others(connection: Connection, plan: Any) -> Iterator[str]:
     """Yield a sentence if another snapshot of the data set was applied after the report was made.
 
-    What that one enrolled, the report cannot know. Only drops that it shows may be done.
+    The report cannot show what that one enrolled, and a plan only drops what its report shows.
     """
     if not plan.request["snapshot"]:
         return
     others = find_snapshots_applied_since(connection, plan.data_set, plan.planned_at, plan.id)
     if others:
         yield (
-            f"After the report was made, {', '.join(others)} of the same data set was applied. What"
-            " it enrolled and this file does not name was not dropped. Submit this file again under"
-            " another batch id to have it dropped."
+            f"After the report was made, {', '.join(others)} of the same data set was applied. This"
+            " plan did not drop what that enrolled, even if this file does not name it. To have it"
+            " dropped, submit this file again under another batch id."
         )
 
 
@@ -75,12 +64,13 @@ def differences(planned: Sequence[PlannedBatch], done: Mapping[str, Books]) -> I
     """Yield a sentence for each count that is not the one that was planned."""
     for batch in planned:
         books = done.get(batch.batch_id, Books())
-        for name, words in _NAMES.items():
+        for name in ROW_COUNTS:
             before, after = getattr(batch.books, name), getattr(books, name)
             if before != after:
                 yield (
-                    f"{batch.batch_id}: {after:,} rows were {words}, and {before:,} were planned,"
-                    " because students, courses or enrollments changed in between."
+                    f"{batch.batch_id}: {after:,} rows were {in_words(name)} instead of"
+                    f" {before:,} as planned, because students, courses or enrollments changed in"
+                    " the meantime."
                 )
 
 
@@ -90,6 +80,6 @@ def absent_differences(planned: AbsentRows, done: AbsentRows) -> Iterator[str]:
         before, after = getattr(planned, name), getattr(done, name)
         if before != after:
             yield (
-                f"{after:,} of the enrollments that the file does not name were {words}, and"
-                f" {before:,} were planned: later requests, or other data sets, came in between."
+                f"{after:,} of the enrollments that the file does not name were {words} instead of"
+                f" {before:,} as planned, because later requests or other data sets changed them."
             )

@@ -104,11 +104,11 @@ class Holder:
             return transaction(self._database, work)
 
     def go_on(self) -> None:
-        """Give the plan back after a part of the work: any worker may go on at once."""
+        """Release the plan after a part of the work: any worker may go on at once."""
         self.do(lambda c: self.change(c, due_at=self.now(c), detail=None))
 
     def retry(self, detail: str | None, *, attempts: int | None = None) -> None:
-        """Give the plan back for another attempt, after a pause that grows with the attempts."""
+        """Release the plan for another attempt, after a pause that grows with the attempts."""
         count = self.plan.attempts + 1 if attempts is None else attempts
 
         def put_off(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Say what to do about a plan that a record of it does not let come to its end. No SQL."""
+"""Say what to do about a plan that cannot be made because of one of its records. No SQL."""
 
 from producer.contract.plan_requests import PlanPurpose, PlanRequest
 
@@ -17,11 +17,11 @@ def way_out(request: PlanRequest) -> str:
     if request.snapshot:
         return (
             "Ask the operator for the worker's log, correct the record, and submit the snapshot"
-            " again under another batch id. Without the record, the snapshot would drop what the"
-            " record names."
+            " again under another batch id. Do not leave the record out: the snapshot would drop"
+            " what it names."
         )
     return (
-        "Submit the file without a plan, under another batch id: then the record alone is refused"
+        "Submit the file without a plan, under another batch id: then only that record is refused,"
         " and becomes a dead letter. Or ask the operator for the worker's log, and correct the"
         " record."
     )

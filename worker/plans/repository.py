@@ -238,23 +238,13 @@ def find_waiting_snapshots(connection: Connection, data_set: int, before: dateti
     return [row for row in rows if row.request["snapshot"]]
 
 
-class Chunk(NamedTuple):
-    """What identifies a stored chunk, and whether it is the last one of its batch."""
-
-    number: int
-    fingerprint: int
-    last: bool
-
-
-def find_staged(connection: Connection, batch_id: str, number: int) -> Chunk | None:
-    """Return the stored chunk with a number, or None."""
+def staged_fingerprint(connection: Connection, batch_id: str, number: int) -> int | None:
+    """Return the fingerprint of the stored chunk with a number; None if it is not stored."""
     staged = StagedChunk
-    row = connection.execute(
-        select(staged.number, staged.fingerprint, staged.last).where(
-            staged.batch_id == batch_id, staged.number == number
-        )
-    ).one_or_none()
-    return None if row is None else Chunk(*row)
+    fingerprint: int | None = connection.scalar(
+        select(staged.fingerprint).where(staged.batch_id == batch_id, staged.number == number)
+    )
+    return fingerprint
 
 
 def highest_staged(connection: Connection, batch_id: str) -> int | None:

@@ -1,6 +1,5 @@
 """Refuse what a snapshot must not be: pure functions, with a sentence for the submitter."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +8,7 @@ from producer.contract.printable import moment_text, shell_argument
 from producer.schemas import Action, Kind
 from worker.moments import Reading
 
-_NOTHING_APPLIED = "Nothing of it was applied."
+_NOTHING_APPLIED = "Nothing was applied."
 
 
 def problem_of_chunk(kind: Kind, chunk: Chunk) -> str | None:
@@ -18,14 +17,14 @@ def problem_of_chunk(kind: Kind, chunk: Chunk) -> str | None:
         return None
     if chunk.data_set is None:
         return (
-            "A snapshot must name the data set of which it is the whole truth. Submit it again with"
-            f" the name of the data set. {_NOTHING_APPLIED}"
+            "A snapshot must name its data set. Submit it again with the name of the data set."
+            f" {_NOTHING_APPLIED}"
         )
     if chunk.ordered or _may_drop(chunk):
         return (
-            "A snapshot holds enrollments only, and this one has drops or an action for each line."
-            " Leave them out: what a snapshot does not name is dropped. To submit a list of"
-            f" actions, do it without a snapshot. {_NOTHING_APPLIED}"
+            "A snapshot lists enrollments only, and this one has drops or an action for each line."
+            " Leave them out: what a snapshot does not name is dropped anyway. A list of actions"
+            f" cannot be a snapshot; submit it as an ordinary file. {_NOTHING_APPLIED}"
         )
     return None
 
@@ -34,11 +33,7 @@ def _may_drop(chunk: Chunk) -> bool:
     columns = getattr(chunk, "requests", None)
     if isinstance(columns, CheckedColumns):
         return columns.action is Action.DROP
-    return any(_drops(record) for record in chunk.records_in_order)
-
-
-def _drops(record: Any) -> Sequence[Any]:
-    return courses_of(record, Action.DROP)
+    return any(courses_of(record, Action.DROP) for record in chunk.records_in_order)
 
 
 def problem_of_moment(sent: datetime | None, reading: Reading) -> str | None:
@@ -50,8 +45,8 @@ def problem_of_moment(sent: datetime | None, reading: Reading) -> str | None:
         return None
     return (
         f"The moment of the snapshot, {moment_text(sent)}, lies ahead of the clock of Redis, which"
-        f" says {moment_text(reading.now)}: it would outvote what is submitted until then. Submit"
-        f" it again with the time at which the file was true. {_NOTHING_APPLIED}"
+        f" says {moment_text(reading.now)}: it would win against everything that is submitted until"
+        f" then. Submit it again with the time at which the file was true. {_NOTHING_APPLIED}"
     )
 
 
@@ -63,9 +58,9 @@ def problem_of_data_set(name: str, data_set: Any | None) -> str | None:
     if data_set is not None and data_set.snapshots:
         return None
     return (
-        f"No operator has created the data set {name} for snapshots. Check the name; if it is"
-        f" right, ask the operator to run `enroll data-sets create {shell_argument(name)}`, then"
-        f" submit the snapshot under another batch id. {_NOTHING_APPLIED}"
+        f"The data set {name} has not been created for snapshots. Check the name; if it is right,"
+        f" ask the operator to run `enroll data-sets create {shell_argument(name)}`, then submit"
+        f" the snapshot under another batch id. {_NOTHING_APPLIED}"
     )
 
 
@@ -77,7 +72,7 @@ def problem_of_age(name: str, moment: datetime, swept_at: datetime | None) -> st
     if swept_at is None or moment > swept_at:
         return None
     return (
-        f"The snapshot counts at {moment_text(moment)}, and a newer one of the data set {name}, of"
+        f"The snapshot counts at {moment_text(moment)}, but a newer one of the data set {name}, of"
         f" {moment_text(swept_at)}, has already been applied, or is being applied. Submit the"
         " newest file."
     )

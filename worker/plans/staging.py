@@ -23,10 +23,10 @@ from worker.plans.repository import (
     add_staged,
     find_batches,
     find_members,
-    find_staged,
     finish,
     highest_staged,
     lock_plan,
+    staged_fingerprint,
     time_now,
     update_member,
     update_plan,
@@ -119,8 +119,8 @@ def _request_of(new: Delivered) -> PlanRequest:
     assert request is not None  # noqa: S101 - the caller passes chunks that carry a plan
     if not any(m.batch_id == new.chunk.batch_id and m.kind is new.kind for m in request.members):
         raise StagingConflict(
-            f"the plan {request.id} names no batch {new.chunk.batch_id} of {new.kind} among its"
-            " members"
+            f"the plan {request.id} does not list the batch {new.chunk.batch_id} of {new.kind} as a"
+            " member; submit it under another batch id"
         )
     return request
 
@@ -149,8 +149,8 @@ def _open_plan(
     assert plan is not None  # noqa: S101 - it was just stored
     if plan.request != request.model_dump(mode="json"):
         raise StagingConflict(
-            f"other chunks of the plan {request.id} say something else about it; submit one of"
-            " the two under another batch id"
+            f"other chunks of the plan {request.id} describe it differently, as if two submissions"
+            " used this id; submit one of them under another batch id"
         )
     return plan
 
@@ -161,7 +161,8 @@ def _require_members(request: PlanRequest, members: Sequence[Any]) -> None:
     for member in request.members:
         if member.batch_id not in own:
             raise StagingConflict(
-                f"the batch {member.batch_id} belongs to another plan than {request.id}"
+                f"the batch {member.batch_id} already belongs to a plan other than {request.id};"
+                " submit it under another batch id"
             )
 
 
@@ -171,14 +172,12 @@ def _require_same(connection: Connection, plan: Any, new: Delivered) -> None:
     What was planned does not change any more, whatever its state.
     """
     batch_id, number = new.chunk.batch_id, new.chunk.number
-    known: int | None = None
-    if (staged := find_staged(connection, batch_id, number)) is not None:
-        known = staged.fingerprint
-    elif (entry := find_chunk(connection, batch_id, number)) is not None:
+    known = staged_fingerprint(connection, batch_id, number)
+    if known is None and (entry := find_chunk(connection, batch_id, number)) is not None:
         known = entry.fingerprint
-    else:
-        kept = (plan.progress or {}).get("fingerprints", {}).get(batch_id, {})
-        known = kept.get(str(number))
+    if known is None:
+        stored = (plan.progress or {}).get("fingerprints", {}).get(batch_id, {})
+        known = stored.get(str(number))
     is_discarded = plan.state == PlanState.DISCARDED
     if known != new.fingerprint and not (known is None and is_discarded):
         raise StagingConflict(
@@ -189,10 +188,10 @@ def _require_same(connection: Connection, plan: Any, new: Delivered) -> None:
 
 def _is_repeated(connection: Connection, new: Delivered) -> bool:
     """Return whether a chunk is stored. Raises StagingConflict if another one is."""
-    staged = find_staged(connection, new.chunk.batch_id, new.chunk.number)
-    if staged is not None and staged.fingerprint != new.fingerprint:
+    stored = staged_fingerprint(connection, new.chunk.batch_id, new.chunk.number)
+    if stored not in (None, new.fingerprint):
         raise StagingConflict("a different chunk was stored under its batch id and number")
-    return staged is not None
+    return stored is not None
 
 
 def _require_place(connection: Connection, member: Any, new: Delivered) -> None:
@@ -203,7 +202,7 @@ def _require_place(connection: Connection, member: Any, new: Delivered) -> None:
         raise StagingConflict(f"the batch ends with its chunk {member.chunks - 1}, before this one")
     if new.chunk.last and highest is not None and highest > number:
         raise StagingConflict(
-            f"it says that the batch ends here, and the batch has a chunk {highest}"
+            f"it claims to be the last chunk of the batch, but the batch has a chunk {highest}"
         )
 
 
@@ -225,25 +224,11 @@ def _store(
     reading: Reading,
 ) -> Staging:
     """Store a chunk, and what it adds to its batch and to its plan."""
-    chunk, tally = new.chunk, new.chunk.tally()
-    payload = zlib.compress(new.text.encode(errors="surrogatepass"), LEVEL)
-    identity = {"batch_id": chunk.batch_id, "number": chunk.number, "plan_id": plan.id}
-    size = {"requests": tally.requests, "rows": tally.rows}
-    marks = {"fingerprint": new.fingerprint, "last": chunk.last, "staged_at": now}
-    add_staged(connection, identity | size | marks | {"payload": payload})
-    grown = {
-        "staged": member.staged + 1,
-        "requests": member.requests + tally.requests,
-        "rows": member.rows + tally.rows,
-        "staged_at": now,
-    }
-    if chunk.last:
-        counts_rows = chunk.before.rows > 0 or chunk.number == 0
-        through = chunk.before.rows + tally.rows if counts_rows else None
-        grown |= {"chunks": chunk.number + 1, "rows_through": through}
+    chunk = new.chunk
+    add_staged(connection, _row_of(plan, new, now))
     first = _first_facts(member, new, reading)
     moment = member.moment or first["moment"]
-    update_member(connection, chunk.batch_id, grown | first)
+    update_member(connection, chunk.batch_id, _grown(member, chunk, now) | first)
     is_complete = all_chunks_arrived(find_members(connection, plan.id))
     values: dict[str, Any] = {"due_at": now if is_complete else now + expiry.staged}
     if chunk.data_set is not None:
@@ -252,6 +237,38 @@ def _store(
         values |= {"moment": moment, "file_name": member.file_name or new.origin.file_name}
     update_plan(connection, plan.id, values)
     return Staging(is_stored=True, is_complete=is_complete)
+
+
+def _row_of(plan: Any, new: Delivered, now: datetime) -> dict[str, Any]:
+    """Return a chunk as it is stored."""
+    chunk, tally = new.chunk, new.chunk.tally()
+    return {
+        "batch_id": chunk.batch_id,
+        "number": chunk.number,
+        "plan_id": plan.id,
+        "requests": tally.requests,
+        "rows": tally.rows,
+        "fingerprint": new.fingerprint,
+        "last": chunk.last,
+        "staged_at": now,
+        "payload": zlib.compress(new.text.encode(errors="surrogatepass"), LEVEL),
+    }
+
+
+def _grown(member: Any, chunk: Chunk, now: datetime) -> dict[str, Any]:
+    """Return the counts of a member after another chunk, and its end if that is the last one."""
+    tally = chunk.tally()
+    counts = {
+        "staged": member.staged + 1,
+        "requests": member.requests + tally.requests,
+        "rows": member.rows + tally.rows,
+        "staged_at": now,
+    }
+    if not chunk.last:
+        return counts
+    counts_rows = chunk.before.rows > 0 or chunk.number == 0
+    through = chunk.before.rows + tally.rows if counts_rows else None
+    return {**counts, "chunks": chunk.number + 1, "rows_through": through}
 
 
 def _first_facts(member: Any, new: Delivered, reading: Reading) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def reasons_to_hold(
 
     `absence` is None if the plan is no snapshot; `batch` is what its enrollments would do.
     """
-    reasons = [*_of_publisher(request, rules, absence)]
+    reasons = [*_of_submitter(request, rules, absence)]
     if absence is not None:
         reasons += _of_snapshot(request, rules, absence, batch)
     first = {reason.code: reason for reason in reversed(reasons)}
@@ -37,18 +37,18 @@ def _reason(code: HoldReason, message: str) -> Reason:
     return Reason(code=code, message=message)
 
 
-def _of_publisher(request: PlanRequest, rules: HoldRules, absence: Absence | None) -> _Reasons:
+def _of_submitter(request: PlanRequest, rules: HoldRules, absence: Absence | None) -> _Reasons:
     if request.hold == ALWAYS:
         yield _reason(
             HoldReason.ALWAYS,
-            "The submitter wants to decide about it. Look at what it would do, then approve or"
-            " discard the plan.",
+            "The submitter asked for a decision. Look at what the plan would do, then approve or"
+            " discard it.",
         )
     elif absence is not None and rules.always:
         yield _reason(
             HoldReason.ALWAYS,
             "The rules of its data set say that every snapshot waits for a decision. Look at what"
-            " it would do, then approve or discard the plan.",
+            " the plan would do, then approve or discard it.",
         )
     elif absence is not None and request.hold is not None:
         percent = float(request.hold.removesuffix("%"))
@@ -57,7 +57,7 @@ def _of_publisher(request: PlanRequest, rules: HoldRules, absence: Absence | Non
             yield _reason(
                 HoldReason.MANY_DROPS,
                 f"It would drop {_enrollments(drops)} {_share(drops, owned)}, and the submitter"
-                f" wants to decide from {request.hold} on. {_CHECK}",
+                f" asked for a decision from {request.hold} on. {_CHECK}",
             )
 
 

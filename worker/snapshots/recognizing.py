@@ -70,8 +70,12 @@ def _of_requests(chunk: Chunk) -> Iterator[Wanted]:
 
 
 def _ids(values: Iterable[Any]) -> Iterator[Id]:
+    return valid_ids(islice(values, MAX_CELLS))
+
+
+def valid_ids(values: Iterable[Any]) -> Iterator[Id]:
     """Yield the values that can be ids."""
-    for value in islice(values, MAX_CELLS):
+    for value in values:
         try:
             yield _IDENTIFIER.validate_python(value)
         except ValidationError:

@@ -175,7 +175,7 @@ def _counts(connection: Connection, note: Any) -> Any:
 
 
 def students_in_doubt(connection: Connection, after: int, limit: int) -> list[int]:
-    """Return students, by key, of whom an enrollment is to be dropped or passed on."""
+    """Return the keys of students with an enrollment that is to be dropped or passed on."""
     listed = [fate.value for fate in LISTED]
     students = select(_ABSENT.c.student_id).where(
         _ABSENT.c.fate.in_(listed), _ABSENT.c.student_id > after

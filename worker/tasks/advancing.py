@@ -1,4 +1,4 @@
-"""Go on with plans in a pool process: their chunks are applied like those that just arrived."""
+"""Advance plans in a pool process: their chunks are applied like those that just arrived."""
 
 import logging
 import time
@@ -94,7 +94,9 @@ def _count(services: "Services") -> None:
     services.events.plans_counted(unfinished, now)
     if behind := catch_up(services.database, services.clock):
         log.warning(
-            "%d plans waited because the clock was set back, and go on: %s", len(behind), behind[0]
+            "%d plans waited because the clock was set back, and now continue; the first one is %s",
+            len(behind),
+            behind[0],
         )
 
 

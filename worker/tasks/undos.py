@@ -73,7 +73,7 @@ class UndoTask(ServicedTask):
             answer = to_json(status)
             self.backend.store_result(request.id, answer, states.SUCCESS, request=request)
         except Exception as error:  # noqa: BLE001 - a backend may raise anything
-            log.warning("The client of an undo was not answered early: %s", error)
+            log.warning("The client of an undo could not be answered early: %s", error)
 
 
 def register_undos(app: Celery, services: Services) -> None:
@@ -102,12 +102,12 @@ def register_undos(app: Celery, services: Services) -> None:
             raise Unanswerable("the arguments do not fit this task: it takes the id of a batch")
         batch_id = checked(TEXT, args[0], "batch_id")
         if is_too_old(task.request.properties) and not _has_begun(services, batch_id):
-            raise Unanswerable("the message has waited for too long; undo the batch again")
+            raise Unanswerable("the message waited in the queue for too long; undo the batch again")
 
         def give_up() -> BatchUndo:
             advice = (
-                "The undo failed again and again. Ask the operator for the worker's log, which says"
-                " why; then undo the batch again: what is undone already counts once."
+                "The undo failed several times. Ask the operator for the reason, which is in the"
+                " worker's log; then undo the batch again to do the rest."
             )
             refusal = {"undo_id": undo_id_of(batch_id), "advice": advice}
             return BatchUndo(batch_id=batch_id, state=UndoState.REFUSED, **refusal)

@@ -17,6 +17,7 @@ from worker.database.engine import Database
 from worker.enrollment.derived.entries import unpack_all
 from worker.intervals.undone.repository import are_others_undone, base_of
 from worker.models import Pair
+from worker.undo.after_others import reverse_after_others
 from worker.undo.changes import pairs_named_in, restored_alone, reverse_alone, reverse_fresh
 from worker.undo.confirmed import leave_confirmed
 from worker.undo.events.repository import (
@@ -33,7 +34,6 @@ from worker.undo.repository import (
     next_fresh,
     read_fresh,
 )
-from worker.undo.settle import settle
 from worker.undo.together import derived_changes, read_together
 from worker.undo.values import PageUndo, Restored, Reversal, UndoneBatch
 
@@ -79,10 +79,10 @@ def pages_of(database: Database, batch: UndoneBatch) -> Iterator[Page]:
 
 
 def _named_by(batch: UndoneBatch) -> str:
-    """Return the batch whose results have the pages of a batch.
+    """Return the batch whose results name the pairs of the pages.
 
-    If others were undone before, pairs matter that it names but did not change. An undo that
-    changed nothing names none, but the batch that was submitted does.
+    If other batches were undone before, pairs matter that a batch named without changing them. An
+    undo that changed nothing names no pairs, but the batch that was submitted does.
     """
     return base_of(batch.id) if batch.after_others else batch.id
 
@@ -104,34 +104,32 @@ def _pages_with_changes(database: Database, batch: UndoneBatch) -> Iterator[Page
             if rows:
                 yield Page(source, after)
             after = rows[-1].request_id if rows else None
-    yield from _pages_of_lacking(database, batch)
-    yield from _pages_of_adopted(database, batch)
-
-
-def _pages_of_lacking(database: Database, batch: UndoneBatch) -> Iterator[Page]:
-    after = (0, 0)
-    while batch.lacking is not None:
-        with database.reading() as connection:
-            pairs = find_ended(connection, batch.lacking, batch.moment, after)
-        if not pairs:
-            return
-        yield Page(Source.ENDED, json.dumps(after))
-        after = pairs[-1]
-
-
-def _pages_of_adopted(database: Database, batch: UndoneBatch) -> Iterator[Page]:
-    """Yield the pages of what the batch adopted; none if its undo is undone."""
+    if batch.lacking is not None:
+        yield from _pages_of_pairs(database, batch, Source.ENDED)
     base = base_of(batch.id)
-    if batch.id.removesuffix(base).count(UNDO_PREFIX) % 2:
-        return
+    is_applied_again = batch.id.removesuffix(base).count(UNDO_PREFIX) % 2 == 1
+    if not is_applied_again:
+        yield from _pages_of_pairs(database, batch, Source.ADOPTED)
+
+
+def _pages_of_pairs(database: Database, batch: UndoneBatch, source: Source) -> Iterator[Page]:
     after = (0, 0)
     while True:
+        page = Page(source, json.dumps(after))
         with database.reading() as connection:
-            pairs = find_adopted(connection, base, after)
+            pairs = _listed_pairs(connection, batch, page)
         if not pairs:
             return
-        yield Page(Source.ADOPTED, json.dumps(after))
+        yield page
         after = pairs[-1]
+
+
+def _listed_pairs(connection: Connection, batch: UndoneBatch, page: Page) -> list[Pair]:
+    """Return the pairs of a page that begins after a pair, in the order of their keys."""
+    student, course = json.loads(page.after)
+    if page.source is Source.ADOPTED:
+        return find_adopted(connection, base_of(batch.id), (student, course))
+    return find_ended(connection, batch.lacking or 0, batch.moment, (student, course))
 
 
 def read_page(
@@ -142,34 +140,46 @@ def read_page(
     Call this with the lock on enrollments alone: whether others are undone must not change.
     """
     if page.source is Source.ADOPTED:
-        after = tuple(json.loads(page.after))
-        return list_dropped(connection, batch, find_adopted(connection, base_of(batch.id), after))
+        return list_dropped(connection, batch, _listed_pairs(connection, batch, page))
     is_apart = not (batch.after_others or are_others_undone(connection, batch.id))
     if not (is_apart or may_change_twice):
         is_apart = _is_apart(connection, batch, page)
     if not is_apart:
-        return settle(connection, batch, _pairs_of(connection, batch, page))
-    rows: list[Any] = []
-    fresh = None
+        return reverse_after_others(connection, batch, _pairs_of(connection, batch, page))
+    read = _read_together if may_change_twice else _read_alone
+    undo = read(connection, batch, page)
+    return undo._replace(reversals=leave_confirmed(connection, batch, undo.reversals))
+
+
+def _read_alone(connection: Connection, batch: UndoneBatch, page: Page) -> PageUndo:
+    """Return what undoes each change of a page alone."""
     if page.source is Source.FRESH:
         fresh = read_fresh(connection, batch.id, int(page.after))
-    elif page.source is not Source.NOTHING:
-        is_own = page.source is Source.OWN
-        rows = find_changes(connection, batch.id, page.after, own=is_own)
-    if not may_change_twice:
-        reversals = reverse_fresh(fresh, batch.counts_at) if fresh else reverse_alone(rows)
-        restored = _restored(connection, batch, reversals)
-        return PageUndo(leave_confirmed(connection, batch, reversals), restored)
-    if fresh is not None:
+        reversals = reverse_fresh(fresh, batch.counts_at) if fresh else []
+    else:
+        reversals = reverse_alone(_rows_of(connection, batch, page))
+    return PageUndo(reversals, _restored(connection, batch, reversals))
+
+
+def _read_together(connection: Connection, batch: UndoneBatch, page: Page) -> PageUndo:
+    """Return what undoes the pairs of a page, which the batch may have changed more than once."""
+    if page.source is Source.FRESH:
         number = int(page.after)
-        derived = list(unpack_all(fresh))
+        fresh = read_fresh(connection, batch.id, number)
+        derived = list(unpack_all(fresh)) if fresh else []
         own_ids = {line_request_id(batch.id, number, position) for position, _ in derived}
         students = {entry.student for _, entry in derived}
     else:
+        rows = _rows_of(connection, batch, page)
         own_ids = {row.request_id for row in rows}
         students = {row.student_id for row in rows}
-    undo = read_together(connection, batch, own_ids, students)
-    return undo._replace(reversals=leave_confirmed(connection, batch, undo.reversals))
+    return read_together(connection, batch, own_ids, students)
+
+
+def _rows_of(connection: Connection, batch: UndoneBatch, page: Page) -> list[Any]:
+    if page.source is Source.NOTHING:
+        return []
+    return find_changes(connection, batch.id, page.after, own=page.source is Source.OWN)
 
 
 def _is_apart(connection: Connection, batch: UndoneBatch, page: Page) -> bool:
@@ -195,14 +205,13 @@ def _pairs_of(connection: Connection, batch: UndoneBatch, page: Page) -> set[Pai
         entries = [entry for _, entry in unpack_all(fresh)] if fresh else []
         return {(entry.student, course) for entry in entries for course in entry.courses}
     if page.source is Source.ENDED:
-        after = tuple(json.loads(page.after))
-        ended = find_ended(connection, batch.lacking or 0, batch.moment, after)
+        ended = _listed_pairs(connection, batch, page)
         named = find_events(connection, ended)
         return set(ended) - {event.pair for event in named if event.batch_id == batch_id}
     is_own = page.source is Source.OWN
     rows = find_changes(connection, batch_id, page.after, own=is_own, others=batch.after_others)
     pairs = {pair for row in rows for pair in pairs_named_in(row)}
-    # Pairs that derived results have opened as well are settled with those.
+    # Pairs that derived results have opened as well belong to the pages of those.
     submitted = find_batch(connection, batch_id)
     if submitted is None or not pairs:
         return pairs

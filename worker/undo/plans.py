@@ -1,4 +1,4 @@
-"""Decide what undoing a batch means for the plan that it is a member of: it may hold it back."""
+"""Decide what undoing a batch means for its plan: discard it, wait for it, or nothing."""
 
 from typing import Final
 
@@ -30,8 +30,8 @@ def waiting_plan(connection: Connection, batch_id: str) -> str | None:
     member, _ = members[batch_id]
     if member.state == PlanState.APPLYING and member.detail is not None:
         raise CannotUndo(
-            f"The plan {member.plan_id} of the batch {batch_id} cannot go on: {member.detail} To"
-            f" undo what was applied of it, the operator discards the plan first (`enroll discard"
+            f"The plan {member.plan_id} of the batch {batch_id} cannot continue: {member.detail} To"
+            f" undo what was applied, ask the operator to discard the plan (`enroll discard"
             f" {shell_argument(member.plan_id)}`); then undo the batch."
         )
     if member.state in _APPLYING:
@@ -41,7 +41,7 @@ def waiting_plan(connection: Connection, batch_id: str) -> str | None:
         )
     if member.state in _NOT_TO_APPLY and first_applied(connection, batch_id) is None:
         raise CannotUndo(
-            f"Nothing of the batch {batch_id} was applied: its plan {member.plan_id} is"
+            f"No part of the batch {batch_id} was applied: its plan {member.plan_id} is"
             f" {member.state}. There is nothing to undo."
         )
     return str(member.plan_id) if member.state in _WAITING else None

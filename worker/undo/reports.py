@@ -1,4 +1,4 @@
-"""Report an undo to its client: what it would change, and how far it is."""
+"""Report an undo to its client: what it would change, and what it has changed so far."""
 
 import time
 from collections import Counter
@@ -29,14 +29,14 @@ from worker.undo.plans import waiting_plan
 from worker.undo.repository import find_changes_of_chunk, find_progress, read_fresh
 from worker.undo.run import BUSY_SECONDS, UndoReport, rehearse, report_of
 from worker.undo.start import undo_id_of
-from worker.undo.values import AlreadyUndone, CannotUndo, LeftPair, UnknownBatch
+from worker.undo.values import AlreadyUndone, CannotUndo, UnknownBatch
 
 EXAMINE_SECONDS: Final = 5.0
 """Seconds after which a dry run ends although more is to be examined: its client waits."""
 
 _AT_LEAST: Final = (
-    "The batch is large, and only its beginning was examined: undoing it changes at least this"
-    " much. For all of it, the operator runs `enroll undo --dry-run {}`."
+    "The batch is large, so only its beginning was examined: undoing it changes at least this"
+    " much. For the full counts, ask the operator to run `enroll undo --dry-run {}`."
 )
 
 
@@ -154,8 +154,8 @@ def refuse_waiting(database: Database, batch_id: str) -> BatchUndo | None:
     if plan_id is None:
         return None
     advice = (
-        f"Nothing of the batch {batch_id} is applied yet, because its plan {plan_id} waits. Discard"
-        " the plan instead."
+        f"No part of the batch {batch_id} is applied yet, because its plan {plan_id} is waiting."
+        " Discard the plan instead."
     )
     return _refusal(batch_id, UndoState.REFUSED, advice)
 
@@ -175,8 +175,8 @@ def running(database: Database, batch_id: str) -> BatchUndo:
     return _status(
         report_of(database, batch_id),
         UndoState.RUNNING,
-        advice="The batch is being undone. If that was interrupted, undo it again: it continues."
-        f" The batch {undo_id_of(batch_id)} shows how far it is.",
+        advice="The batch is being undone. If the undo was interrupted, undo the batch again to"
+        f" continue. The status of {undo_id_of(batch_id)} shows how far it is.",
     )
 
 
@@ -191,7 +191,7 @@ def done_before(database: Database, batch_id: str, error: AlreadyUndone) -> Batc
 
 
 def _status(report: UndoReport, state: UndoState, **more: Any) -> BatchUndo:
-    left = tuple(LeftEnrollment(**_fields_of(pair)) for pair in report.left[:MAX_UNDO_PAIRS])
+    left = tuple(LeftEnrollment(**pair._asdict()) for pair in report.left[:MAX_UNDO_PAIRS])
     return BatchUndo(
         batch_id=report.batch_id,
         undo_id=report.undo_id,
@@ -201,7 +201,3 @@ def _status(report: UndoReport, state: UndoState, **more: Any) -> BatchUndo:
         left_to_snapshots=report.left_to_snapshots,
         **more,
     )
-
-
-def _fields_of(pair: LeftPair) -> dict[str, Any]:
-    return pair._asdict()

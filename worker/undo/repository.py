@@ -74,7 +74,7 @@ def stop_batch(connection: Connection, batch_id: str, now: datetime) -> None:
 
 
 def stop_last(connection: Connection, batch_id: str) -> None:
-    """Let a stopped batch be the last one of all that were stopped, whatever their clocks said."""
+    """Make a stopped batch the one that was stopped last, whatever the clocks say."""
     others = select(func.max(Batch.stopped_at)).where(Batch.id != batch_id)
     last: datetime | None = connection.scalar(others)
     if last is not None:
@@ -149,7 +149,7 @@ def _result_columns() -> list[Any]:
 def _of_batch(*, own: bool) -> list[Any]:
     """Return the conditions of the results of a batch: those with ids of their own, or the others.
 
-    The parameters are `batch`, and `first` and `end` from `range_of_lines`.
+    `_parameters` returns the values of their parameters.
     """
     result = EnrollmentResult
     conditions = [result.batch_id == bindparam("batch")]
@@ -160,8 +160,8 @@ def _of_batch(*, own: bool) -> list[Any]:
 
 
 def _parameters(batch_id: str) -> dict[str, Any]:
-    """Return the parameters of `_of_batch`: the ids of lines begin with that of their batch."""
-    return {"batch": batch_id, "first": f"{batch_id}:", "end": f"{batch_id};"}
+    first, end = line_request_ids(batch_id)
+    return {"batch": batch_id, "first": first, "end": end}
 
 
 def find_changes(
@@ -171,14 +171,13 @@ def find_changes(
     *,
     own: bool,
     others: bool = False,
-    limit: int = PAGE,
 ) -> list[Any]:
     """Return the next stored results that changed something, in the order of their ids.
 
     With `own`, those of requests with ids of their own, else the others. With `others`, also those
     that changed nothing.
     """
-    values = {**_parameters(batch_id), "after": after, "limit": limit}
+    values = {**_parameters(batch_id), "after": after}
     return list(connection.execute(_select_changes(own, others), values))
 
 
@@ -202,7 +201,7 @@ def _select_changes(own: bool, others: bool) -> Any:  # noqa: FBT001 - for the c
     after = result.request_id > bindparam("after")
     page = select(*_result_columns()).where(*_of_batch(own=own), after)
     page = page if others else page.where(changes)
-    return page.order_by(result.request_id).limit(bindparam("limit", type_=Integer()))
+    return page.order_by(result.request_id).limit(PAGE)
 
 
 def may_change_twice(connection: Connection, batch_id: str, moment: datetime) -> bool:
@@ -333,9 +332,7 @@ def find_superseded(
 ) -> list[Any]:
     """Return results of an undo in which a later request won: of one chunk, or of all."""
     result = EnrollmentResult
-    first, end = (f"{undo_id}:", f"{undo_id};")
-    if number is not None:
-        first, end = line_request_ids(undo_id, number)
+    first, end = line_request_ids(undo_id, number)
     statement = select(result.student_id, result.superseded).where(
         result.request_id > first,
         result.request_id < end,

@@ -182,8 +182,8 @@ class _Step(NamedTuple):
         before = find_progress(connection, batch.undo_id)
         if before.chunks > self.number:
             raise UndoneElsewhere(
-                f"Another command is undoing the batch {batch.id} right now, and goes on with it;"
-                " this one ends."
+                f"Another command is already undoing the batch {batch.id} and continues; this one"
+                " stops."
             )
         chunk = make_chunk(
             batch.undo_id,
@@ -198,8 +198,8 @@ class _Step(NamedTuple):
         applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {}, clock=reading)
         if applied.outcome is not ChunkOutcome.APPLIED:
             raise UndoneElsewhere(
-                f"Another command has undone a part of the batch {batch.id} meanwhile. Run this"
-                " command again to see what is left to do."
+                f"Another command has undone a part of the batch {batch.id} in the meantime. Run"
+                " this command again to see what is left to do."
             )
         has_owners = batch.has_data_set or batch.after_others
         if has_owners or any(each.data_set is not None for each in content.restored):
@@ -239,7 +239,7 @@ def _steps(database: Database, batch_id: str, clock: Clock) -> Iterator[_Step]:
 
 
 def _unless_busy(seconds: float, work: Callable[[], T]) -> T:
-    """Run work, again and again while other transactions do not let it begin. Raises DBAPIError."""
+    """Run work; repeat it while locks of other transactions hold it up. Raises DBAPIError."""
     retrying = Retrying(
         retry=retry_if_exception(_is_busy),
         wait=wait_fixed(_BUSY_PAUSE),

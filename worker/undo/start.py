@@ -45,21 +45,21 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
     if batch.kind != Kind.ENROLLMENTS:
         raise CannotUndo(
             f"The batch {batch_id} is a roster of {batch.kind}. Rosters are not undone, because"
-            " earlier names and titles are not stored. Submit a roster with the right records."
+            " earlier names and titles are not stored. Submit a roster with the correct records."
             f" {_enrollments_of(connection, batch_id.rpartition(':')[0])}".rstrip()
         )
     undo_id = undo_id_of(batch_id)
     if len(undo_id) > MAX_STORED_ID:
         raise CannotUndo(
             f"The batch {batch_id} cannot be undone: the id of its undo would have more than"
-            f" {MAX_STORED_ID} characters. Submit a file of what is to be enrolled and dropped."
+            f" {MAX_STORED_ID} characters. Submit a file that enrolls and drops what should change."
         )
     if find_progress(connection, undo_id).is_done:
         raise AlreadyUndone(advice_on_undone(batch_id, undo_id))
     if find_undone(connection, [undo_id]):
         raise CannotUndo(
             f"The batch {batch_id} cannot be undone again: its undo {undo_id} was itself undone"
-            " before it came to its end. Submit a file of what is to be enrolled and dropped."
+            " before it was complete. Submit a file that enrolls and drops what should change."
         )
     # A batch of an older version has no moment: it counts when its first chunk was applied.
     moment: datetime = batch.moment or first_applied(connection, batch_id) or batch.stopped_at
@@ -88,7 +88,7 @@ def _enrollments_of(connection: Connection, package_id: str) -> str:
     own_id = f"{package_id}:{Kind.ENROLLMENTS}"
     if find_batch(connection, own_id) is None:
         return ""
-    return f"The enrollments of the package {package_id} are the batch {own_id}: undo that."
+    return f"To undo the enrollments of the package {package_id}, undo the batch {own_id}."
 
 
 def _check_limit(connection: Connection, batch_id: str, moment: datetime) -> None:
@@ -96,8 +96,8 @@ def _check_limit(connection: Connection, batch_id: str, moment: datetime) -> Non
     if limit is not None and moment < limit:
         raise CannotUndo(
             f"The batch {batch_id} counts at {show_moment(moment)}, and what happened before"
-            f" {show_moment(limit)} was pruned. Submit a file of what is to be enrolled and"
-            " dropped."
+            f" {show_moment(limit)} was pruned. Submit a file that enrolls and drops what should"
+            " change."
         )
 
 

@@ -1,4 +1,4 @@
-"""Define what the parts of an undo exchange: the batch, its changes, and what became of them."""
+"""Define what the parts of an undo exchange: the batch, its changes, and what undoes them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,7 +32,7 @@ class UndoneBatch(NamedTuple):
     moment: datetime
     """The moment of the batch that is undone."""
     has_data_set: bool
-    """Whether the batch has one that was submitted, and that it undoes or is."""
+    """Whether the batch that was submitted, which it is or undoes, has a data set."""
     undo_id: str
     counts_at: datetime
     """The moment of the batch that undoes it."""

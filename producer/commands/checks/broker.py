@@ -112,7 +112,7 @@ def _persistence(info: dict[str, Any]) -> Finding:
         return wrong(
             "persistence",
             "a restart of Redis loses the queued messages (appendonly no)",
-            "Run CONFIG SET appendonly yes, and set the same in Redis's configuration file.",
+            "Run CONFIG SET appendonly yes, and set it in Redis's configuration file, too.",
         )
     for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
         if info.get(part, "ok") != "ok":

@@ -50,7 +50,7 @@ function parts(plan, path, decide) {
   return [
     plan.state === "staged" && element("p", {}, "The service is finding out what this file would change. Nothing has changed yet."),
     plan.state === "planned" && element("p", {}, "You only asked what it would do. Nothing was changed, and nothing will be."),
-    plan.state === "discarded" && element("p", { class: "notice" }, plan.advice ?? "Nothing of it was applied."),
+    plan.state === "discarded" && element("p", { class: "notice" }, plan.advice ?? "Nothing was applied."),
     plan.state === "planned" && plan.reasons.length > 0 && element("p", {}, "If you send it to be applied, it waits for an approval:"),
     isOpen && plan.reasons.length > 0 && element("ul", { class: "notice reasons" }, plan.reasons.map(({ message }) => element("li", {}, message))),
     plan.planned_at && element("p", { class: "faint" }, `As of ${shownTime(plan.planned_at)}.`),

@@ -41,7 +41,7 @@ export function planChoices() {
   const fold = element("details", { class: "fold" }, element("summary", {}, "Look before anything changes"),
     element("fieldset", {}, element("legend", {}, "When you press Send, enrollments are handled like this:"), ways),
     field("The file lists everybody who is enrolled in this data set (leave it empty for any other file)", named("snapshot", "snapshot"),
-      "Students whom an earlier file of this data set enrolled, and whom this file does not list, are dropped. If that would drop many, it waits for an approval. Your operator creates the data sets and tells you their names."),
+      "Students who were enrolled by an earlier file of this data set, and are not in this one, are dropped. If that would drop many, it waits for an approval. Your operator creates the data sets and tells you their names."),
     field("The file belongs to this data set, but does not list everybody (leave it empty if there is none)", named("data-set", "dataSet"),
       "What the file enrolls belongs to the data set from then on: a later file that lists everybody, and does not list these students, drops them. This file itself drops no student."));
   fold.open = Object.keys(NOTHING).some((choice) => chosen[choice] !== NOTHING[choice]);

@@ -58,7 +58,7 @@ export function adviceOn(status) {
   if (status.state === "stalled" && status.chunks === null) return "The file did not arrive as a whole. Send the same file again: it continues where it stopped.";
   if (status.state === "stalled") return "No more rows are arriving. If this does not change within some minutes, ask your operator.";
   const isHeldUp = ["staged", "queued", "running"].includes(status.state) && status.advice && !status.undone_by;
-  return isHeldUp ? "The service cannot go on with this file right now, and tries again by itself. If this does not change within some minutes, ask your operator." : "";
+  return isHeldUp ? "The service cannot continue with this file right now, and tries again by itself. If this does not change within some minutes, ask your operator." : "";
 }
 
 /** Follow an upload until it is done, or waits for a decision: `see(status)` gets each news. Stops when `signal` is aborted. Throws Problem. */

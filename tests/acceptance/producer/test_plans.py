@@ -328,5 +328,5 @@ def test_a_batch_must_be_a_member_of_its_plan(client: EnrollmentClient) -> None:
     with pytest.raises(InvalidRequest, match="data_set: only enrollments belong"):
         client.submit_batch("students", [], data_set="s")
     snapshot = PlanRequest(**{**dict(plan), "snapshot": True})
-    with pytest.raises(InvalidRequest, match="data_set: a snapshot needs the data set"):
+    with pytest.raises(InvalidRequest, match="data_set: a snapshot needs the name"):
         client.submit_batch("enrollments", [], plan=snapshot)

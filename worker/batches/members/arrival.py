@@ -22,7 +22,7 @@ def has_all_chunks(member: Any) -> bool:
 def is_mixed(member: Any) -> bool:
     """Return whether chunks of two submissions fill the numbers of one batch.
 
-    `rows_through` is null if the publisher does not count the rows before each chunk; it is then
+    `rows_through` is null if the client does not count the rows before each chunk; it is then
     taken at its word.
     """
     if not has_all_chunks(member) or member.rows_through is None:

@@ -71,7 +71,7 @@ class Membership(NamedTuple):
     def _held(self) -> str:
         word = shell_argument(self.member.plan_id)
         return (
-            "Nothing of it is applied: its plan waits for a decision. See why and what it would"
+            "Nothing is applied yet: its plan waits for a decision. See why and what it would"
             f" change with `enroll plan {word}`; then the operator approves or discards it"
             f" (`enroll approve {word}`, `enroll discard {word}`)."
         )

@@ -27,10 +27,10 @@ def find_undone(
 ) -> set[str]:
     """Return those of these batches that were undone, or that undid one which does not count.
 
-    What such a batch did, its undo did the opposite of: together they count for nothing. A batch
-    whose undo has not come to its end still counts, unless it is `finishing`, or `begun` is true:
-    then undos that have begun are taken for ended, as is right for what works towards the time when
-    they are. None stands for requests without a batch.
+    Such a batch and its undo cancel each other out. A batch whose undo is not complete still
+    counts, unless it is `finishing`, or `begun` is true: then every undo that has begun counts as
+    complete, which is right for work that prepares for that. None stands for requests without a
+    batch.
     """
     named = {batch_id for batch_id in batch_ids if batch_id is not None}
     chains = _chains(connection, named)
@@ -135,9 +135,9 @@ def _undos_of(connection: Connection, batch_ids: Collection[str]) -> dict[str, b
 def are_others_undone(
     connection: Connection, batch_id: str, stopped_at: datetime | None = None
 ) -> bool:
-    """Return whether an undo has begun of another batch than this one and its undos.
+    """Return whether the undo of another batch has begun, apart from this one and its undos.
 
-    With the moment at which this batch was stopped, only those matter that were stopped before.
+    With the moment at which this batch was stopped, only batches that were stopped before matter.
     """
     base = base_of(batch_id)
     begun = select(Batch.id).where(Batch.stopped_at.is_not(None), Batch.id != base)

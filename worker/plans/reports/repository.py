@@ -73,7 +73,7 @@ def count_unfinished(connection: Connection) -> list[Unfinished]:
 
 
 class Hindered(NamedTuple):
-    """How many plans cannot go on, and which of them is the first one, with the reason."""
+    """How many plans cannot continue, and which of them is the first one, with the reason."""
 
     plans: int
     plan_id: str

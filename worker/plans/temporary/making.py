@@ -263,14 +263,14 @@ def _conflict(batch: StagedBatch, number: int) -> Refusal:
 
 def _without_data_set(plan_id: str) -> Refusal:
     return Refusal(
-        f"the snapshot {plan_id} names no data set that exists",
-        "Name the data set whose whole truth the file is; an operator creates it first.",
+        f"the data set of the snapshot {plan_id} does not exist",
+        "Submit the file for a data set that the operator has created for snapshots.",
     )
 
 
 def _outdated(plan_id: str) -> Refusal:
     return Refusal(
-        f"the snapshot {plan_id} is older than one of its data set that was applied",
+        f"a newer snapshot of its data set than {plan_id} was already applied",
         "Submit a newer file.",
     )
 

@@ -7,13 +7,10 @@ from typing import Any, Final, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from producer.contract.chunks import COURSE_FIELDS, CheckedColumns, Chunk
-from producer.fields import MAX_COURSES, Identifier, RequestId
+from producer.fields import MAX_COURSES, RequestId
 from producer.schemas import Kind, StudentEnrollmentRequest
+from worker.snapshots.recognizing import Id, valid_ids
 
-Id = int | str
-"""The id of a student or course: our key, or a SIS id."""
-
-_IDENTIFIER: TypeAdapter[Id] = TypeAdapter(Identifier)
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 
 
@@ -45,7 +42,7 @@ def names_in(kind: Kind, chunk: Chunk, positions: Sequence[int] | None = None) -
     else:
         records = chunk.records_in_order
         named = _in_records(records if positions is None else [records[i] for i in positions])
-    cells = {value for line in chunk.refused for value in _valid(line.cells or ())}
+    cells = {value for line in chunk.refused for value in valid_ids(line.cells or ())}
     return named._replace(students=named.students | cells, courses=named.courses | cells)
 
 
@@ -54,7 +51,7 @@ def _sis_ids(records: Iterable[Any]) -> Iterator[Id]:
         named = (
             record.get("sis_id") if isinstance(record, dict) else getattr(record, "sis_id", None)
         )
-        yield from _valid([named])
+        yield from valid_ids([named])
 
 
 def _in_records(records: Iterable[Any]) -> Named:
@@ -66,22 +63,13 @@ def _in_records(records: Iterable[Any]) -> Named:
             if record.request_id is not None:
                 named.request_ids.add(record.request_id)
         elif isinstance(record, dict):
-            named.students.update(_valid([record.get("student_id")]))
+            named.students.update(valid_ids([record.get("student_id")]))
             for field in COURSE_FIELDS.values():
                 courses = record.get(field)
                 listed = courses if isinstance(courses, list | tuple) else ()
-                named.courses.update(_valid(islice(listed, MAX_COURSES)))
+                named.courses.update(valid_ids(islice(listed, MAX_COURSES)))
             named.request_ids.update(_valid_request_ids(record.get("request_id")))
     return named
-
-
-def _valid(values: Iterable[Any]) -> Iterator[Id]:
-    """Yield the values that can be ids."""
-    for value in values:
-        try:
-            yield _IDENTIFIER.validate_python(value)
-        except ValidationError:
-            continue
 
 
 def _valid_request_ids(value: object) -> Iterator[str]:

@@ -80,9 +80,9 @@ def _outdated(
 def _last_sweeps(
     connection: Connection, data_sets: Collection[int], undone: str
 ) -> dict[int, datetime]:
-    """Return when data sets were swept last, by snapshots that count once their undos have ended.
+    """Return when data sets were swept last, by snapshots that count once all undos are complete.
 
-    An undo that was interrupted has not set back yet when its data set was swept.
+    An undo that was interrupted has not yet reset the moment of the last sweep.
     """
     swept = find_swept(connection, data_sets)
     snapshots = find_snapshots(connection, undone)

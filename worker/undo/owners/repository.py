@@ -13,7 +13,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    literal,
     or_,
     select,
     tuple_,
@@ -79,10 +78,10 @@ class Snapshot(NamedTuple):
 
 
 def find_snapshots(connection: Connection, finishing: str | None = None) -> list[Snapshot]:
-    """Return the snapshots of which the plans are stored.
+    """Return the snapshots whose plans are stored.
 
-    `finishing` is a batch that is being undone: it does not count, and others of which an undo has
-    begun do not either.
+    `finishing` is a batch that is being undone. It does not count, and neither do others whose undo
+    has begun.
     """
     plan = PlanRow
     begun = (
@@ -123,9 +122,7 @@ def count_left_to_snapshots(connection: Connection, undo_id: str, number: int | 
     moments = [moment.isoformat() for moment in later]
     if not moments:
         return 0
-    first, end = (f"{undo_id}:", f"{undo_id};")
-    if number is not None:
-        first, end = line_request_ids(undo_id, number)
+    first, end = line_request_ids(undo_id, number)
     dialect = connection.dialect.name
     bounds = {"undo": undo_id, "first": first, "end": end, "action": Action.ENROLL.value}
     values = {**bounds, **list_parameter(dialect, moments, "moments")}
@@ -158,16 +155,12 @@ def _count_won_at(dialect: str) -> Any:
     )
 
 
-def find_ended(
-    connection: Connection, data_set: int, until: datetime, after: Pair, limit: int = PAGE
-) -> list[Pair]:
+def find_ended(connection: Connection, data_set: int, until: datetime, after: Pair) -> list[Pair]:
     """Return the next pairs that a data set owned and that ended until a moment, by their keys."""
     past = PastEnrollment
     key = (past.student_id, past.course_id)
     wanted = select(*key).where(past.data_set == data_set, past.ended_at <= until)
-    page = wanted.where(tuple_(*key) > tuple_(*map(literal, after))).distinct()
-    rows = connection.execute(page.order_by(*key).limit(limit))
-    return [(student, course) for student, course in rows]
+    return _page(connection, wanted.distinct(), key, after)
 
 
 def set_swept_at(

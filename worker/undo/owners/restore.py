@@ -26,7 +26,6 @@ from worker.plan_models import ADOPTED
 from worker.snapshots.repository import find_heirs, find_owners, pass_on
 from worker.snapshots.values import Fate
 from worker.undo.events.repository import Event, find_events
-from worker.undo.later import pairs_left_alone
 from worker.undo.owners.repository import (
     Submitted,
     batches_between,
@@ -103,7 +102,13 @@ def _apply_again(connection: Connection, batch: Submitted) -> None:
 
 
 def _left_alone(connection: Connection, batch: Submitted, pairs: Collection[Pair]) -> set[Pair]:
-    return pairs_left_alone(connection, dict.fromkeys(pairs, batch.moment + STEP))
+    """Return the pairs that no request has named which counts later than a batch.
+
+    Requests of batches that were undone do not count.
+    """
+    events = find_events(connection, pairs, batch.moment + STEP)
+    undone = find_undone(connection, {event.batch_id for event in events})
+    return set(pairs) - {event.pair for event in events if event.batch_id not in undone}
 
 
 def _confirmed(

@@ -199,13 +199,13 @@ def test_the_id_of_a_package_or_of_a_part_leads_to_the_right_one(
     desk.run("wait", plan)
     for named in (own_id, f"{own_id}:students"):
         refused = desk.run("undo", named, "--yes", expect=REFUSED)
-        assert f"The enrollments of the package {own_id} are the batch {plan}" in refused.stderr
+        assert f"of the package {own_id}, undo the batch {plan}" in refused.stderr
 
 
 def test_the_wait_for_a_plan_can_be_bounded(desk: Desk) -> None:
     file = desk.file(*desk.students)
     late = desk.run("submit", "--dry-run", "--wait-timeout", "0", file, expect=UNREACHABLE)
-    assert "is still under way. It goes on by itself" in late.stderr
+    assert "is still under way. It continues by itself" in late.stderr
     plan_id = late.stderr.split("`enroll wait ")[1].split("`")[0]
     assert "planned" in desk.run("wait", plan_id).stdout
     wrong = desk.run("submit", "--wait-timeout", "5", file, expect=USAGE)

@@ -159,7 +159,7 @@ def test_a_killed_keeper_takes_them_with_it_and_the_program_notices(folder: Path
         (keeper,) = psutil.Process(process.pid).children()
         keeper.kill()
         printed = process.communicate(timeout=60)[0]
-    assert "The process that keeps broker and worker was ended" in printed
+    assert "The process that runs the broker and the worker has ended" in printed
     assert process.returncode == 1
     wait_for_the_end(folder)
 
@@ -169,7 +169,7 @@ def test_the_keeper_stops_them_if_it_is_told_to(folder: Path) -> None:
         (keeper,) = psutil.Process(process.pid).children()
         keeper.terminate()
         printed = process.communicate(timeout=60)[0]
-    assert "was ended" in printed
+    assert "has ended, and so have they" in printed
     assert order(folder) == ["second", "first"]
 
 

@@ -55,7 +55,7 @@ def test_a_digest_that_is_not_that_of_the_report_decides_nothing(
 ) -> None:
     for command in ("approve", "discard"):
         _, err = run(database, command, "b", "--digest", "0" * 64, "--yes", expect=REMAINS)
-        assert "made again since the report was shown" in err
+        assert "made again after the report was shown" in err
     assert plan_status(database, "b") == held
     run(database, "approve", "b", "--digest", held.digest, "--yes")
 

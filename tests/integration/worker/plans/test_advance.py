@@ -96,8 +96,8 @@ def test_what_differs_from_the_plan_is_said_at_the_end(database: Database) -> No
     decide(database, "b", Decision.APPROVE, held.digest)
     done = advance(database)
     assert [difference.partition(",")[0] for difference in done.differences] == [
-        "b: 0 rows were enrolled",
-        "b: 1 rows were already enrolled",
+        "b: 0 rows were enrolled instead of 1 as planned",
+        "b: 1 rows were already enrolled instead of 0 as planned",
     ]
 
 
@@ -227,7 +227,7 @@ def test_workers_that_are_lost_while_they_make_a_plan_leave_longer_pauses_and_ad
             assert due_at is not None
             pauses.append((due_at - lost.now(connection)).total_seconds())
     assert pauses[0] < pauses[3] < pauses[5] < 1000
-    assert "begun to make the plan 6 times" in str(plan_status(database, "b").advice)
+    assert "started to make this plan 6 times" in str(plan_status(database, "b").advice)
     make_due(database)
     assert advance(database).state is PlanState.HELD
 
@@ -278,7 +278,7 @@ def test_other_chunks_under_the_id_of_a_planned_batch_are_never_mixed_with_its_o
     decide(database, "b", Decision.APPROVE, held.digest)
     stuck = advance(database)
     assert stuck.state is PlanState.APPLYING
-    assert "other chunks were applied under the id of the batch b" in str(stuck.advice)
+    assert "the chunks that were applied under the batch id b are not" in str(stuck.advice)
     assert enrolled(database) == {(2, 2)}
     decide(database, "b", Decision.DISCARD, None)
 
@@ -330,8 +330,8 @@ def test_each_decision_has_one_clear_answer(database: Database) -> None:
     stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
     assert "its report is not made yet" in refusal(Decision.APPROVE, "0" * 64)
     held = advance(database)
-    assert "made again since the report was shown" in refusal(Decision.DISCARD, "0" * 64)
-    assert "made again since the report was shown" in refusal(Decision.APPROVE, None)
+    assert "made again after the report was shown" in refusal(Decision.DISCARD, "0" * 64)
+    assert "made again after the report was shown" in refusal(Decision.APPROVE, None)
     decide(database, "b", Decision.APPROVE, held.digest)
     assert "already approved" in refusal(Decision.APPROVE, held.digest)
     assert "already approved" in refusal(Decision.DISCARD, held.digest)

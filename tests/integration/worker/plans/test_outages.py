@@ -55,7 +55,7 @@ def test_a_plan_waits_for_a_missing_right_and_says_which(
         assert status(database).advice == waits.advice
         with database.reading() as connection:
             found, _ = check_waiting_plans(connection)
-        assert "1 cannot go on; the first one is b: The database refuses" in found.found
+        assert "1 cannot continue; the first one is b: The database refuses" in found.found
         administer(waits.advice.partition("database: ")[2].partition(";")[0])
         make_due(database)
         held = advance(database)
@@ -185,7 +185,7 @@ def test_a_plan_that_is_being_applied_says_what_the_database_refuses(
             advance_next(work)
         waits = plan_status(database, "b")
         assert waits.state is PlanState.APPLYING
-        assert "It cannot go on: The database " in str(waits.advice)
+        assert "It cannot continue: The database " in str(waits.advice)
         assert "student_courses" in str(waits.advice)
         make_due(database)
     rename("elsewhere", "student_courses")

@@ -79,7 +79,7 @@ def other_data_set(plan: Any) -> Chunk:
     ("make", "reason"),
     [
         (other_records, "a different chunk was stored under its batch id and number"),
-        (other_plan, "say something else about it"),
+        (other_plan, "describe it differently"),
         (after_the_last, "the batch ends with its chunk 2"),
         (another_last, "the batch ends with its chunk 2"),
         (other_data_set, "belongs to the data set sis"),
@@ -109,10 +109,10 @@ def test_a_batch_belongs_to_one_plan_only(database: Database) -> None:
     (students,) = chunks_of(package, [{"sis_id": "C"}], batch_id="s")
     stage(database, students, Kind.STUDENTS)
     other = request(("s", Kind.STUDENTS), ("c", Kind.ENROLLMENTS))
-    with pytest.raises(StagingConflict, match="the batch s belongs to another plan"):
+    with pytest.raises(StagingConflict, match="the batch s already belongs to a plan other than"):
         stage(database, chunks_of(other, [], batch_id="c")[0])
     assert plan_status(database, "c").state is PlanState.UNKNOWN
-    with pytest.raises(StagingConflict, match="names no batch x of enrollments"):
+    with pytest.raises(StagingConflict, match="does not list the batch x of enrollments"):
         stage(database, chunks_of(package, [], batch_id="x")[0])
 
 
@@ -207,7 +207,7 @@ def unknown() -> Chunk:
         (drops, "has drops or an action"),
         (dropped_columns, "has drops or an action"),
         (actions, "has drops or an action"),
-        (nameless, "must name the data set"),
+        (nameless, "must name its data set"),
         (unknown, "enroll data-sets create siss"),
     ],
 )

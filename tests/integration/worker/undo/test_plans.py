@@ -34,7 +34,7 @@ def test_a_plan_that_waits_is_discarded_instead(database: Database) -> None:
     assert plan_status(database, "b").state is PlanState.HELD
     assert undone(database).discarded_plan == "b"
     assert plan_status(database, "b").state is PlanState.DISCARDED
-    with pytest.raises(CannotUndo, match="Nothing of the batch b was applied: its plan b is"):
+    with pytest.raises(CannotUndo, match="No part of the batch b was applied: its plan b is"):
         undone(database)
     assert pairs(database) == set()
 
@@ -52,7 +52,7 @@ def test_a_plan_that_is_being_applied_is_not_interrupted(database: Database) -> 
 
 
 def test_what_a_discarded_plan_had_applied_is_undone(database: Database) -> None:
-    """The operator may discard a plan that cannot go on; what was applied of it stays at first."""
+    """The operator may discard a plan that cannot continue; what was applied stays at first."""
     for chunk in chunks_of(request(), [line("A", enroll=["M1"])], [line("B", enroll=["M1"])]):
         stage(database, chunk)
     work = work_on(database)

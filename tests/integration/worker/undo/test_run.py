@@ -303,7 +303,7 @@ def test_of_two_commands_at_once_one_goes_on_and_the_other_ends(database: Databa
         if len(others) == 3:  # Between the first chunk and the second one.
             run.undo(database, "b", clock=clock)
 
-    with pytest.raises(CannotUndo, match="Another command is undoing the batch b right now"):
+    with pytest.raises(CannotUndo, match="Another command is already undoing the batch b"):
         undo(database, "b", on_chunk=begin_another, clock=clock)
     assert pairs(database) == set()
     assert books(database, "undo:b") == {"received": 3, "dropped": 3}
@@ -331,6 +331,6 @@ def test_an_undo_that_was_interrupted_says_how_to_continue_it(database: Database
     undone(database, "undo:b")
     assert chunks.status(database, "b").undone_by is None
     assert "There is nothing to do" in str(chunks.status(database, "undo:b").advice)
-    with pytest.raises(CannotUndo, match="itself undone before it came to its end"):
+    with pytest.raises(CannotUndo, match="itself undone before it was complete"):
         undone(database, "b")
     assert pairs(database) == {("A", "M1"), ("A", "M2")}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from producer.contract.batches import RefusedRecord
 from producer.errors import UnreadableFile
 from producer.files.describing import Choices
-from producer.files.reader import open_path, open_source, open_stream
+from producer.files.reader import open_source, open_stream
 from producer.files.refused_lines import DropDetector, write_csv
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Code, Kind
@@ -53,7 +53,7 @@ def test_drops_are_grouped_and_refused_as_enrollments_are(
 def test_a_file_of_drops_is_described_as_such(tmp_path: Path) -> None:
     path = tmp_path / "drops.csv"
     path.write_text(PAIRS + "S1,C1\nS1,C2\n")
-    source = open_path(path, Choices(drop=True))
+    source = open_source(path, None, {}, drop=True)
     assert (source.kind, source.layout.content, source.ordered) == (
         Kind.ENROLLMENTS, "drops", False,
     )  # fmt: skip

@@ -19,8 +19,8 @@ BEGUN = Undo("undo:b", RECENT, is_done=False)
     ("batch_id", "standing", "undo", "state", "words"),
     [
         ("b", STALLED, None, BatchState.STALLED, "submit the batch again"),
-        ("undo:b", STALLED, BEGUN, BatchState.STALLED, "runs `enroll undo b` again"),
-        ("undo:undo:b", STALLED, None, BatchState.STALLED, "runs `enroll undo undo:b` again"),
+        ("undo:b", STALLED, BEGUN, BatchState.STALLED, "run `enroll undo b` again"),
+        ("undo:undo:b", STALLED, None, BatchState.STALLED, "run `enroll undo undo:b` again"),
         ("undo:b", Standing(BatchState.RUNNING), BEGUN, BatchState.RUNNING, None),
         ("undo:b", Standing(BatchState.DONE), None, BatchState.DONE, None),
         ("undo:b", Standing(BatchState.UNKNOWN), None, BatchState.UNKNOWN, None),
@@ -30,7 +30,7 @@ BEGUN = Undo("undo:b", RECENT, is_done=False)
             Standing(BatchState.UNKNOWN),
             BEGUN._replace(begun_at=QUIET),
             BatchState.STALLED,
-            "runs `enroll undo b` again",
+            "run `enroll undo b` again",
         ),
     ],
 )
@@ -47,12 +47,12 @@ def test_an_undo_is_continued_and_never_submitted(
 @pytest.mark.parametrize(
     ("batch_id", "is_done", "state", "words"),
     [
-        ("b", False, BatchState.DONE, "runs `enroll undo b` again"),
-        ("b", False, BatchState.STALLED, "runs `enroll undo b` again"),
+        ("b", False, BatchState.DONE, "run `enroll undo b` again"),
+        ("b", False, BatchState.STALLED, "run `enroll undo b` again"),
         ("b", True, BatchState.DONE, None),
         ("b", True, BatchState.STALLED, "before all of its chunks had been applied"),
-        ("undo:b", False, BatchState.DONE, "runs `enroll undo undo:b` again"),
-        ("undo:b", True, BatchState.STALLED, "before it came to its end"),
+        ("undo:b", False, BatchState.DONE, "run `enroll undo undo:b` again"),
+        ("undo:b", True, BatchState.STALLED, "before it was complete"),
     ],
 )
 def test_a_batch_that_was_undone_needs_nothing_more(

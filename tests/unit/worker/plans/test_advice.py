@@ -51,7 +51,7 @@ def advice(plan: PlanRequest, state: PlanState, *, arrived: int = 2, **fields: A
         (PlanState.HELD, {}, "`enroll approve b`, `enroll discard b`"),
         (PlanState.APPROVED, {}, ""),
         (PlanState.APPLYING, {}, ""),
-        (PlanState.APPLYING, {"detail": "a dead letter."}, "It cannot go on: a dead letter."),
+        (PlanState.APPLYING, {"detail": "a dead letter."}, "It cannot continue: a dead letter."),
         (PlanState.SWEEPING, {}, ""),
         (PlanState.PLANNED, {}, ""),
         (PlanState.DONE, {}, ""),

@@ -42,7 +42,7 @@ def test_only_deaths_at_one_place_add_up() -> None:
     [
         (deaths(stored(FIRST, FIRST, 1)), None),
         (deaths(stored(FIRST, FIRST, 2)), "at chunk 1 of the batch b. A record in it"),
-        (deaths(stored(END, END, 2)), "after all chunks, when the report was made"),
+        (deaths(stored(END, END, 2)), "while they wrote the report, after all chunks"),
     ],
 )
 def test_the_reason_names_the_place(found: Deaths, words: str | None) -> None:

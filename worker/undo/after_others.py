@@ -21,27 +21,30 @@ from worker.snapshots.values import Fate
 from worker.undo.changes import Ended, group
 from worker.undo.events.repository import Event, find_events
 from worker.undo.owners.repository import Snapshot, Transfer, find_snapshots, find_transfers
+from worker.undo.replay import Fact, Known, Passage, WantedState, owner_without, replay
 from worker.undo.repository import find_past
-from worker.undo.settled import Fact, Known, Passage, Settled, owner_without, settled
 from worker.undo.values import PageUndo, Restored, UndoneBatch
 
 
 class _Reading(NamedTuple):
-    """What is stored about pairs that batches changed which do not count, or the batch itself."""
+    """What requests did to pairs that were changed by the batch, or by others that do not count."""
 
     first: Mapping[Pair, Event]
-    """The first change of each by those batches, or by the batch that was submitted."""
+    """The first change of each pair by one of those batches, or by the one that was submitted."""
     submitted: Mapping[Pair, Sequence[Event]]
     """The changes of the batch that was submitted, the earliest first."""
     voided: Mapping[Pair, Sequence[Event]]
-    """The changes of those batches, the earliest first."""
+    """The changes of the batches that do not count, the earliest first."""
     counting: Mapping[Pair, Sequence[Event]]
+    """What all other requests did."""
     own: Mapping[Pair, Sequence[Event]]
     """What the batch itself asked for."""
 
 
-def settle(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) -> PageUndo:
-    """Return what undoes a batch for pairs that it names, or that it did not name as a snapshot.
+def reverse_after_others(
+    connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]
+) -> PageUndo:
+    """Return what undoes a batch for pairs that it names, or that it lacks as a snapshot.
 
     Raises DBAPIError.
     """
@@ -52,7 +55,7 @@ def settle(connection: Connection, batch: UndoneBatch, pairs: Collection[Pair]) 
     restored: list[Restored] = []
     for pair, first in reading.first.items():
         facts = [*map(_fact_of, reading.counting[pair]), *_sweeps(snapshots, first.moment)]
-        wanted = settled(_fact_of(first), facts, known[pair])
+        wanted = replay(_fact_of(first), facts, known[pair])
         own = reading.own[pair]
         since = known[pair].enrolled_at
         if since is not None and wanted.is_enrolled and _is_reopened(reading.submitted[pair]):
@@ -78,7 +81,7 @@ def _is_reopened(changes: Sequence[Event]) -> bool:
     )
 
 
-def _owner(wanted: Settled, known: Known, own: Sequence[Event]) -> int | None:
+def _owner(wanted: WantedState, known: Known, own: Sequence[Event]) -> int | None:
     """Return the data set to which an enrollment is restored: what the batch itself has ended."""
     ended_at = {e.moment for e in own if e.is_change and e.action is Action.DROP}
     owners = [each.data_set for each in known.past if each.ended_at in ended_at]
@@ -183,7 +186,7 @@ def _counts_at(batch: UndoneBatch, own: Sequence[Event]) -> datetime:
 
 def _request(
     batch: UndoneBatch,
-    wanted: Settled,
+    wanted: WantedState,
     known: Known,
     own: Sequence[Event],
     counting: Sequence[Event],

@@ -1,4 +1,4 @@
-"""Work out whether a pair is enrolled by the requests and snapshots that count. Pure, no SQL."""
+"""Replay the requests and snapshots that count, to see who has a pair enrolled. Pure, no SQL."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -77,8 +77,8 @@ def owner_without(
     return ended._replace(data_set=owner)
 
 
-class Settled(NamedTuple):
-    """Whether a pair is to be enrolled, and by whom."""
+class WantedState(NamedTuple):
+    """Whether a pair should be enrolled, and by which data set."""
 
     is_enrolled: bool
     owner: int | None = None
@@ -86,8 +86,8 @@ class Settled(NamedTuple):
     """The moment of the snapshot that ended the enrollment last."""
 
 
-def settled(first: Fact, facts: Sequence[Fact], known: Known) -> Settled:
-    """Return what a pair is to be by the facts that count.
+def replay(first: Fact, facts: Sequence[Fact], known: Known) -> WantedState:
+    """Return the state of a pair that follows from the facts that count.
 
     `first` is the first change of the pair by a batch that does not count: what was there before it
     is the beginning. Earlier facts are contained in that.
@@ -117,7 +117,7 @@ def settled(first: Fact, facts: Sequence[Fact], known: Known) -> Settled:
                 is_enrolled = owner is not None
                 notes.pop(owner or 0, None)
                 lacked_at = lacked_at if is_enrolled else moment
-    return Settled(is_enrolled, owner, None if is_enrolled else lacked_at)
+    return WantedState(is_enrolled, owner, None if is_enrolled else lacked_at)
 
 
 _KINDS = (Action.DROP, Action.ENROLL, None)

@@ -1,17 +1,21 @@
 """Write the files that commands are told to write: whole, or not at all."""
 
+import codecs
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, NoReturn, cast
+from typing import IO, Any, BinaryIO, NoReturn, cast
 
 import click
 from click.shell_completion import CompletionItem
+
+from producer.contract.printable import printable
 
 _STANDARD_OUTPUT = "-"
 _MAX_NAME = 200
@@ -33,11 +37,11 @@ class Output:
         A file appears under its name once all of it is written. If the block raises, or the disk is
         full, what had this name before stays as it was. Devices and pipes are written as they are.
         Raises click.FileError if the file cannot be opened, and OSError, with the name of the file,
-        if it cannot be written.
+        if it cannot be written. What a terminal would obey is escaped on a terminal.
         """
         if self._path == _STANDARD_OUTPUT:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
+            yield cast("BinaryIO", _Terminal() if sys.stdout.isatty() else sys.stdout.buffer)
+            sys.stdout.flush()
             return
         target = Path(os.path.realpath(self._path))
         try:
@@ -64,6 +68,21 @@ class Output:
         if error.errno is not None and error.errno != errno.EPIPE:
             raise OSError(error.errno, os.strerror(error.errno), self.name) from error
         raise error
+
+
+class _Terminal(io.BufferedIOBase):
+    """Standard output, if it is a terminal: text from outside cannot give it commands."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        text = self._decoder.decode(bytes(data)).removeprefix("\ufeff")
+        sys.stdout.write(printable(text, keep="\r\n\t"))
+        return len(data)
 
 
 class OutputFile(click.ParamType[Output]):

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,7 @@ import pytest
 
 from producer.commands.output_files import Output
 from support.commands import REFUSED, invoke_enroll, write_lines
+from support.terminals import is_harmless
 
 
 def _interrupt(_file: BinaryIO) -> None:
@@ -101,3 +103,19 @@ def test_a_check_writes_refused_lines_beside_a_file_that_stays_until_the_end(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["pairs.csv", "refused.csv"]
     to_output = invoke_enroll("submit", "--check", str(path), "--refused", "-")
     assert refused.read_text() in to_output.stdout
+
+
+def test_a_terminal_obeys_nothing_that_is_written_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    written = "\ufeffid,ⓝame\r\n\x1b]0;owned\x07,\u202eevil,caf".encode() + b"\xc3"
+    with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        with Output("-").opened() as file:
+            for byte in (written, b"\xa9,\x9b2J\n"):
+                file.write(byte)
+        monkeypatch.undo()
+        shown = os.read(ours, 1000).decode()
+    os.close(ours)
+    lines = re.split(r"[\r\n]+", shown.strip())
+    assert all(map(is_harmless, lines)), shown
+    assert lines == ["id,ⓝame", r"\x1b]0;owned\x07,\u202eevil,café,\x9b2J"]

@@ -16,7 +16,7 @@ from producer.contract.plan_requests import PlanRequest
 from producer.schemas import Action, Kind, StudentEnrollmentRequest
 from support.derived import store_derived_results
 from worker import repository as enrollments
-from worker.batches.apply import Applied, apply_to, read_chunk
+from worker.batches.apply import Applied, ChunkOutcome, apply_to, read_chunk
 from worker.data_sets.repository import add_notes, begin_sweep, data_set_key
 from worker.database import sets
 from worker.database.engine import Database
@@ -130,15 +130,16 @@ NOTHING = Past()
 
 
 @contextmanager
-def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
+def rolled_back(database: Database, past: Past, *, has_plan: bool) -> Iterator[Connection]:
     """Open a transaction that sees these earlier rows; everything in it is rolled back."""
     with database.engine.connect() as connection, connection.begin() as transaction:
         own, other, third = (data_set_key(connection, n, LONG_AGO) for n in ("own", "b", "c"))
         owners = dict.fromkeys(past.rows & past.foreign, other)
         insert_enrollments(connection, dict.fromkeys(past.rows, LONG_AGO), owners)
         add_notes(connection, third, dict.fromkeys(owners, LONG_AGO))
-        plan = {"id": BATCH, "moment": NOW, "staged_at": NOW}
-        add_plan(connection, plan, PlanRequest.model_validate(ADOPTING))
+        if has_plan:
+            plan = {"id": BATCH, "moment": NOW, "staged_at": NOW}
+            add_plan(connection, plan, PlanRequest.model_validate(ADOPTING))
         if past.swept:
             begin_sweep(connection, own, NOW + HOUR)
         request = StudentEnrollmentRequest(student_id=1, course_ids=(7,))
@@ -161,8 +162,9 @@ def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
 def effect_of(database: Database, payload: Any, past: Past) -> Effect:
     """Apply a chunk, return everything that it did, and roll it back."""
     chunk, fingerprint = read_chunk(Kind.ENROLLMENTS, payload)
-    with rolled_back(database, past) as connection:
+    with rolled_back(database, past, has_plan=chunk.plan is not None) as connection:
         applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {}, clock=lambda: NOW)
+        assert applied.outcome is ChunkOutcome.APPLIED
         store_derived_results(connection)
         tables = {
             table: sorted(
@@ -188,7 +190,7 @@ def shortcut_of(
 ) -> ShortcutResult:
     """Return what the shortcut does for a chunk, and roll it back."""
     chunk, _ = read_chunk(Kind.ENROLLMENTS, payload)
-    with rolled_back(database, past) as connection:
+    with rolled_back(database, past, has_plan=chunk.plan is not None) as connection:
         times = Times(NOW, NOW, NOW, NOW)
         clean = find_clean_requests(connection, chunk, poison, times)
         done = decide_clean_requests(connection, chunk, clean, times, derives=True)

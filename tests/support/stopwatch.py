@@ -27,12 +27,15 @@ class Stopwatch:
         self._families = families
         self._starved = self._nanoseconds_starved()
         self.started = time.monotonic()
+        # This thread may have been ready without a processor while it read about the others.
+        self._starved[self._own] = _nanoseconds(self._own)
 
     def seconds(self) -> float:
         """Return the seconds since the creation in which all had a processor or waited."""
-        elapsed = time.monotonic() - self.started
         before = self._starved
         now = self._nanoseconds_starved()
+        elapsed = time.monotonic() - self.started
+        now[self._own] = _nanoseconds(self._own)
         # A thread that has ended since, takes its time with it.
         starved = sum(now[thread] - before.get(thread, 0) for thread in now)
         return max(0.0, elapsed - starved / 1e9)

@@ -30,6 +30,10 @@ from worker.model_base import Instant as Instant  # noqa: PLC0414
 Pair = tuple[int, int]
 """The keys of a student and a course: they identify a row of `student_courses`."""
 
+PAIR_BITS = 32
+"""A pair is packed into one integer: the key of its course in so many bits, that of its student in
+those before them."""
+
 PlacedPair = tuple[int, int, int]
 """A pair, and the position in its chunk of the request that names it."""
 

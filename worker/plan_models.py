@@ -26,7 +26,9 @@ class DataSet(Base):
     Any batch may name a new one. Snapshots may only use those of which `snapshots` is true: an
     operator has created them. `rules` are the operator's own for holding plans; null for the
     default ones. `swept_at` is the moment of the last snapshot that began to be applied: older
-    requests of this data set open nothing.
+    requests of this data set open nothing. `losses` grows, by triggers, whenever an enrollment of
+    the data set ends or changes its owner, and whenever an id in the roster changes: as long as it
+    is the same, what a chunk was found to repeat is still enrolled (`StagedChunk`).
     """
 
     __tablename__ = "data_sets"
@@ -37,6 +39,7 @@ class DataSet(Base):
     rules: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     swept_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
+    losses: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 
 class AlsoEnrolledBy(Base):
@@ -130,7 +133,9 @@ class PlanMember(Base):
 class StagedChunk(Base):
     """A chunk of a planned submission, stored instead of applied: `payload` is its compressed text.
 
-    Its identity and fingerprint are those of the ledger.
+    Its identity and fingerprint are those of the ledger. `unchanged` are the requests of a snapshot
+    that changed nothing when the chunk was stored (`worker.snapshots.unchanged`); this holds as
+    long as `losses` is that of the data set. Both are null if none were found.
     """
 
     __tablename__ = "staged_chunks"
@@ -144,6 +149,8 @@ class StagedChunk(Base):
     rows: Mapped[int]
     payload: Mapped[bytes] = mapped_column(LargeBinary)
     staged_at: Mapped[datetime]
+    unchanged: Mapped[bytes | None] = mapped_column(LargeBinary)
+    losses: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (Index(None, "plan_id"),)
 

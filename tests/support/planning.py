@@ -1,12 +1,14 @@
 """Make plans as a worker does, and compare databases before and after."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import insert, inspect, select, text
 from sqlalchemy.schema import Table
 
+from producer.contract.chunks import fingerprint_of
 from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
 from producer.schemas import Kind
@@ -14,6 +16,7 @@ from worker.database.engine import Database
 from worker.models import Base
 from worker.moments import Clock, own_clock
 from worker.plan_models import PlannedRefusal, PlanRow
+from worker.plans.stored import Stored, compressed
 from worker.plans.temporary.making import MadePlan, PlanInput, StagedBatch, make_plan
 
 OF_PLANS = ("plans", "staged_chunks", "planned_drops", "planned_refusals")
@@ -27,6 +30,16 @@ class Member:
         self.batch_id, self.kind, self.chunks = batch_id, kind, list(chunks)
         self.origin = BatchOrigin("file.csv", "registrar", moment)
 
+    def stored(self) -> Iterator[Stored]:
+        """Yield the chunks as they are stored."""
+        for chunk in self.chunks:
+            yield stored_chunk(chunk)
+
+
+def stored_chunk(text: str) -> Stored:
+    """Return what is stored of a chunk of which no unchanged requests are noted."""
+    return Stored(partial(compressed, text), fingerprint_of(text))
+
 
 def plan_input(
     members: Sequence[Member], moment: datetime, data_set: int | None = None, **fields: Any
@@ -38,10 +51,7 @@ def plan_input(
         purpose=PlanPurpose.REPORT,
         **fields,
     )
-    batches = [
-        StagedBatch(m.batch_id, m.kind, m.origin, lambda m=m: iter(m.chunks))  # type: ignore[misc]
-        for m in members
-    ]
+    batches = [StagedBatch(m.batch_id, m.kind, m.origin, m.stored, m.stored) for m in members]
     return PlanInput(plan_id, request, moment, batches, data_set)
 
 

@@ -109,11 +109,21 @@ def apply_read_chunk(
     origin: BatchOrigin = UNKNOWN_ORIGIN,
     *,
     clock: Clock = own_clock,
+    decide_clean: DecideClean = decide_by_shortcut,
 ) -> Applied:
     """Apply a chunk that was parsed, as `apply_chunk` does. Raises DBAPIError."""
 
     def apply(connection: Connection) -> Applied:
-        return apply_to(connection, kind, chunk, fingerprint, poison or {}, origin, clock=clock)
+        return apply_to(
+            connection,
+            kind,
+            chunk,
+            fingerprint,
+            poison or {},
+            origin,
+            clock=clock,
+            decide_clean=decide_clean,
+        )
 
     return transaction(database, apply)
 

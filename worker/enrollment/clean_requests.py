@@ -4,10 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain, compress, pairwise, repeat
-from operator import itemgetter, not_
+from operator import add, itemgetter, not_
 
 from worker.enrollment.values import CleanRequest
-from worker.models import Pair, PlacedPair
+from worker.models import PAIR_BITS, Pair, PlacedPair
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,13 @@ class CleanRequests:
         """Return the pairs of all requests."""
         return set(self.listed_pairs)
 
+    @property
+    def packed_pairs(self) -> set[int]:
+        """Return the pairs of all requests, packed."""
+        students = [student << PAIR_BITS for student in self.students]
+        repeated = chain.from_iterable(map(repeat, students, self.counts))
+        return set(map(add, repeated, self.courses))
+
     @cached_property
     def by_student(self) -> list[CleanRequest]:
         """Return the requests one by one, in the order of an index on the results."""
@@ -76,16 +83,19 @@ class CleanRequests:
             student in students and any((student, c) in pairs for c in self.courses[start:end])
             for student, (start, end) in zip(self.students, pairwise(ends), strict=True)
         ]
-        stays = list(map(not_, is_other))
+        kept = self.select(list(map(not_, is_other)))
+        return kept, list(compress(self.positions, is_other))
+
+    def select(self, stays: Sequence[bool]) -> "CleanRequests":
+        """Return some of the requests: `stays` says of each whether it is among them."""
         of_rows = chain.from_iterable(map(repeat, stays, self.counts))
-        kept = CleanRequests(
+        return CleanRequests(
             list(compress(self.positions, stays)),
             list(compress(self.students, stays)),
             list(compress(self.named, stays)),
             list(compress(self.counts, stays)),
             list(compress(self.courses, of_rows)),
         )
-        return kept, list(compress(self.positions, is_other))
 
     def name_a_row_twice(self) -> bool:
         """Return whether two of the requests ask for the same row."""

@@ -1,5 +1,6 @@
 """Find the requests of a planned chunk that change nothing: most of a file repeats the last one."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -32,6 +33,9 @@ class ConfirmingRequests(NamedTuple):
     """What the shortcut for clean requests makes of them; the others are its rest."""
     drops: NewerDrops
     """The drops that count later; they are about other requests."""
+    students: Sequence[tuple[int, int]] = ()
+    """Students of whom the requests name exactly what the data set owns, and how many enrollments
+    that is. The pairs of the result are those of other students."""
 
 
 class LookUp(NamedTuple):

@@ -173,8 +173,11 @@ def _results_up_to(rows: Iterable[_Row], most: int) -> ResultsUpTo:
     return ResultsUpTo(results, characters)
 
 
-def has_results_of_chunk(connection: Connection, batch_id: str, number: int) -> bool:
-    """Return whether a request id made from this chunk's number has a stored result."""
+def has_results_of_chunk(connection: Connection, batch_id: str, number: int | None) -> bool:
+    """Return whether a request id made from a chunk's number has a stored result.
+
+    Without a number, this is about all chunks of the batch.
+    """
     first, end = line_request_ids(batch_id, number)
     return bool(connection.scalar(_HAS_RESULTS, {"first": first, "end": end}))
 

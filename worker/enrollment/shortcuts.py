@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import chain, compress, repeat
 from operator import itemgetter, not_
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from producer.contract.chunks import CheckedColumns, Chunk, line_request_id, line_request_ids
-from producer.schemas import Action, StudentEnrollmentRequest
+from producer.contract.chunks import Chunk, line_request_id, line_request_ids
+from producer.schemas import Action
 from worker.data_sets.repository import (
     find_foreign,
     find_new_and_foreign,
@@ -30,6 +30,7 @@ from worker.database.endings import (
 from worker.database.sets import COPY_ROWS
 from worker.enrollment.clean_requests import CleanRequests
 from worker.enrollment.clean_results import add_clean_results
+from worker.enrollment.columns import RequestColumns, columns_of_requests, select_existing
 from worker.enrollment.derived.entries import FreshRequests, are_short, is_short, pack, pack_all
 from worker.enrollment.reasoned import reason_of
 from worker.enrollment.repository import delete_results_of_chunk, has_results_of_chunk
@@ -83,16 +84,6 @@ class ShortcutResult(NamedTuple):
     """The pairs that the decided requests name."""
 
 
-class _Columns(NamedTuple):
-    """The requests of a chunk, as columns."""
-
-    student_ids: Sequence[int | str | None]
-    """An entry is None if its request breaks the contract."""
-    course_ids: Sequence[Sequence[int | str]]
-    atomic: Sequence[bool]
-    action: Action = Action.ENROLL
-
-
 def find_clean_requests(
     connection: Connection, chunk: Chunk, poison: Collection[int], times: Times
 ) -> FoundRequests:
@@ -105,7 +96,7 @@ def find_clean_requests(
     transaction can enroll or drop. Raises DBAPIError.
     """
     nothing = FoundRequests(Action.ENROLL, CleanRequests(), range(len(chunk.row_counts)))
-    columns = _columns(chunk)
+    columns = columns_of_requests(chunk)
     if columns is None or poison or has_results_of_chunk(connection, chunk.batch_id, chunk.number):
         return nothing
     clean, rest, rest_writes = _select_clean(connection, columns)
@@ -123,53 +114,15 @@ def find_clean_requests(
 
 
 def _select_clean(
-    connection: Connection, columns: _Columns
+    connection: Connection, columns: RequestColumns
 ) -> tuple[CleanRequests, Sequence[int], bool]:
     """Return the clean requests, the positions of the others, and whether these have rows to write.
 
     They have if a student and some of the courses exist, and the request is not atomic.
     """
-    named = list(chain.from_iterable(columns.course_ids))
     students = find_keys(connection, Student, columns.student_ids)
-    courses = find_keys(connection, Course, named)
-    student_keys = list(map(students.get, columns.student_ids))
-    course_keys = list(map(courses.get, named))
-    counts = list(map(len, columns.course_ids))
-    if None in student_keys or None in course_keys:
-        return _without_incomplete(columns, student_keys, course_keys, counts)
-    keys = cast("list[int]", student_keys), cast("list[int]", course_keys)
-    ids = cast("Sequence[int | str]", columns.student_ids)
-    return CleanRequests(range(len(counts)), keys[0], ids, counts, keys[1]), [], False
-
-
-def _without_incomplete(
-    columns: _Columns,
-    student_keys: Sequence[int | None],
-    course_keys: Sequence[int | None],
-    counts: Sequence[int],
-) -> tuple[CleanRequests, Sequence[int], bool]:
-    """Do what `_select_clean` does if something does not exist: its key is None."""
-    positions = range(len(counts))
-    places = list(chain.from_iterable(map(repeat, positions, counts)))
-    exists = [key is not None for key in course_keys]
-    lacks_course = set(compress(places, map(not_, exists)))
-    has_course = set(compress(places, exists))
-    is_clean = [
-        key is not None and position in has_course and position not in lacks_course
-        for position, key in enumerate(student_keys)
-    ]
-    rest = list(compress(positions, map(not_, is_clean)))
-    rest_writes = any(
-        student_keys[i] is not None and i in has_course and not columns.atomic[i] for i in rest
-    )
-    clean = CleanRequests(
-        list(compress(positions, is_clean)),
-        cast("list[int]", list(compress(student_keys, is_clean))),
-        cast("list[int | str]", list(compress(columns.student_ids, is_clean))),
-        list(compress(counts, is_clean)),
-        cast("list[int]", list(compress(course_keys, map(is_clean.__getitem__, places)))),
-    )
-    return clean, rest, rest_writes
+    courses = find_keys(connection, Course, chain.from_iterable(columns.course_ids))
+    return select_existing(columns, students, courses)
 
 
 def decide_clean_requests(
@@ -334,34 +287,6 @@ def _order_matters(requests: CleanRequests, *, rest_writes: bool) -> bool:
     chunk writes all its rows in the order of their keys.
     """
     return rest_writes or requests.name_a_row_twice()
-
-
-def _columns(chunk: Chunk) -> _Columns | None:
-    """Return the requests of a chunk as columns; None if they cannot be."""
-    if chunk.ordered:
-        return None
-    columns = getattr(chunk, "requests", None)
-    if isinstance(columns, CheckedColumns):
-        atomic = [columns.atomic] * len(columns.student_ids)
-        return _Columns(columns.student_ids, columns.courses, atomic, columns.action)
-    requests = [
-        record if isinstance(record, StudentEnrollmentRequest) else None
-        for record in chunk.records_in_order
-    ]
-    named = [request for request in requests if request is not None]
-    if not all(map(_is_plain, named)):
-        return None
-    return _Columns(
-        [None if request is None else request.student_id for request in requests],
-        [() if request is None else request.course_ids for request in requests],
-        [request is None or request.atomic for request in requests],
-    )
-
-
-def _is_plain(request: StudentEnrollmentRequest) -> bool:
-    """Return whether a request only enrolls, without an id, a time or a reason of its own."""
-    own = (request.request_id, request.as_of, request.reason)
-    return own == (None, None, None) and not request.drop_course_ids
 
 
 def _drop(

@@ -1,8 +1,7 @@
 """Apply the stored chunks of a plan by the ordinary path, one after another, each exactly once."""
 
 import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -13,7 +12,16 @@ from producer.schemas import Kind
 from worker.batches.repository import find_chunk, find_chunks
 from worker.database.engine import Database
 from worker.plans.holder import Holder
-from worker.plans.repository import find_members, read_staged, staged_fingerprints
+from worker.plans.repository import (
+    LeaseLost,
+    find_changing,
+    find_members,
+    read_payload,
+    read_staged,
+    staged_fingerprints,
+)
+from worker.plans.stored import Stored
+from worker.snapshots.unchanged import FORM
 
 SLICE_SECONDS: Final = 20.0
 """Seconds after which a worker releases a plan that it applies, to let other work have its turn."""
@@ -25,11 +33,16 @@ class StoredChunk(NamedTuple):
     kind: Kind
     batch_id: str
     number: int
-    text: str
+    stored: Stored
     origin: BatchOrigin
     may_have_killed: bool = False
     """Whether a process that had begun to apply this plan was lost: perhaps because of this chunk.
     """
+
+    @property
+    def text(self) -> str:
+        """Return the text of the chunk."""
+        return self.stored.text
 
 
 ApplyStored = Callable[[StoredChunk], str | None]
@@ -41,19 +54,42 @@ def origin_of(member: Any) -> BatchOrigin:
     return BatchOrigin(member.file_name, member.submitter, member.moment)
 
 
-def texts_of(database: Database, holder: Holder, member: Any) -> Iterator[str]:
-    """Yield the stored chunks of a member, in order, each as its text. Raises LeaseLost."""
-    for number in range(member.chunks):
-        holder.renew()
+def chunks_of(
+    database: Database, holder: Holder, member: Any, *, changing: bool = False
+) -> Iterator[tuple[int, Stored]]:
+    """Yield the stored chunks of a member with their numbers, in order.
+
+    With `changing`, only those of which no unchanged requests were noted. Raises LeaseLost,
+    DBAPIError.
+    """
+    numbers: Iterable[int] = range(member.chunks)
+    if changing:
         with database.reading() as connection:
-            payload = read_staged(connection, member.batch_id, number)
-        if payload is not None:
-            yield text_of(payload)
+            numbers = find_changing(connection, member.batch_id, bytes([FORM]))
+    for number in numbers:
+        holder.renew()
+        stored = read_stored(database, member.batch_id, number)
+        if stored is not None:
+            yield number, stored
 
 
-def text_of(payload: bytes) -> str:
-    """Return the text of a stored chunk."""
-    return zlib.decompress(payload).decode(errors="surrogatepass")
+def read_stored(database: Database, batch_id: str, number: int) -> Stored | None:
+    """Return what is stored of a chunk; None if it is not stored any more. Raises DBAPIError."""
+    with database.reading() as connection:
+        row = read_staged(connection, batch_id, number)
+    if row is None:
+        return None
+
+    def load() -> bytes:
+        if row.payload is not None:
+            return bytes(row.payload)
+        with database.reading() as connection:
+            payload = read_payload(connection, batch_id, number)
+        if payload is None:
+            raise LeaseLost(batch_id)
+        return payload
+
+    return Stored(load, row.fingerprint, row.unchanged, row.losses)
 
 
 def apply_some(database: Database, holder: Holder, apply: ApplyStored) -> bool:
@@ -98,12 +134,13 @@ def apply_number(
     with database.reading() as connection:
         if find_chunk(connection, member.batch_id, number) is not None:
             return None
-        payload = read_staged(connection, member.batch_id, number)
-    if payload is None:
+    stored = read_stored(database, member.batch_id, number)
+    if stored is None:
         return None  # Another worker has finished the plan; the next change finds that out.
-    text, origin = text_of(payload), origin_of(member)
-    kind, batch_id = Kind(member.kind), member.batch_id
-    return apply(StoredChunk(kind, batch_id, number, text, origin, may_have_killed=was_lost))
+    origin, batch_id = origin_of(member), member.batch_id
+    return apply(
+        StoredChunk(Kind(member.kind), batch_id, number, stored, origin, may_have_killed=was_lost)
+    )
 
 
 def _is_whole(database: Database, holder: Holder, members: Sequence[Any]) -> bool:

@@ -17,13 +17,14 @@ from worker.database.engine import Database
 from worker.database.planning import PlanRefused
 from worker.database.temporary_tables import TablesRewritten
 from worker.moments import Clock
-from worker.plans.applying import origin_of, texts_of
+from worker.plans.applying import chunks_of, origin_of
 from worker.plans.deaths import Deaths
 from worker.plans.heartbeat import beating
 from worker.plans.holder import Holder
 from worker.plans.repository import LeaseLost, find_ongoing_snapshot
 from worker.plans.requests import request_of
 from worker.plans.snapshot_rules import problem_of_age, problem_of_data_set
+from worker.plans.stored import Stored
 from worker.plans.temporary.making import MadePlan, PlanInput, StagedBatch, make_plan
 from worker.plans.temporary.report import PlanOvertaken
 from worker.plans.times import BLOCKED, Expiry
@@ -85,10 +86,12 @@ def plan_chunks(
 
 
 def _batch(database: Database, holder: Holder, member: Any, deaths: Deaths) -> StagedBatch:
-    def texts() -> Iterator[str]:
-        return deaths.watch(holder, member.batch_id, texts_of(database, holder, member))
+    def chunks(*, changing: bool = False) -> Iterator[Stored]:
+        numbered = chunks_of(database, holder, member, changing=changing)
+        return deaths.watch(holder, member.batch_id, numbered)
 
-    return StagedBatch(member.batch_id, Kind(member.kind), origin_of(member), texts)
+    kind, origin = Kind(member.kind), origin_of(member)
+    return StagedBatch(member.batch_id, kind, origin, chunks, partial(chunks, changing=True))
 
 
 def _wait(holder: Holder) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from producer.contract.plan_requests import PlanRequest
 from worker.plans.holder import Holder
 from worker.plans.poison import way_out
+from worker.plans.stored import Stored
 
 MAX_DEATHS: Final = 3
 """How many workers may be lost at one place in a row, besides the first, which stored no place."""
@@ -54,14 +55,16 @@ class Deaths(NamedTuple):
             f" probably kills the worker. {way_out(request)} Nothing was applied."
         )
 
-    def watch(self, holder: Holder, batch_id: str, texts: Iterable[str]) -> Iterator[str]:
-        """Yield the chunks of a batch; store before each one that it is planned now.
+    def watch(
+        self, holder: Holder, batch_id: str, numbered: Iterable[tuple[int, Stored]]
+    ) -> Iterator[Stored]:
+        """Yield the chunks of a batch; store before each, by its number, that it is planned now.
 
         As long as no worker was lost, nothing is stored. Raises LeaseLost, DBAPIError.
         """
-        for number, text in enumerate(texts):
+        for number, chunk in numbered:
             self._store(holder, (batch_id, number))
-            yield text
+            yield chunk
         self._store(holder, _AT_THE_END)
 
     def _store(self, holder: Holder, place: Place) -> None:

@@ -13,8 +13,8 @@ from worker.batches.status import books_of
 from worker.database.engine import Database
 from worker.plans.holder import Holder
 from worker.plans.repository import find_snapshots_applied_since
-from worker.snapshots.repository import count_dropped_by_course
 from worker.snapshots.sweep import swept_rows
+from worker.snapshots.swept.repository import count_dropped_by_course
 
 _ABSENT = {
     "dropped": "dropped",

@@ -7,11 +7,15 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    LargeBinary,
     Select,
     and_,
+    bindparam,
+    case,
     delete,
     exists,
     func,
+    literal,
     or_,
     select,
     update,
@@ -51,16 +55,16 @@ def time_now(connection: Connection, clock: Clock) -> datetime:
 
 def find_plan(connection: Connection, plan_id: str) -> Any | None:
     """Return the row of a plan, or None."""
-    return connection.execute(_select_plan(plan_id)).one_or_none()
+    return connection.execute(_PLAN, {"plan": plan_id}).one_or_none()
 
 
 def lock_plan(connection: Connection, plan_id: str) -> Any | None:
     """Return the row of a plan, locked until the end of the transaction, or None."""
-    return connection.execute(_select_plan(plan_id).with_for_update()).one_or_none()
+    return connection.execute(_LOCKED_PLAN, {"plan": plan_id}).one_or_none()
 
 
-def _select_plan(plan_id: str) -> Any:
-    return select(*_COLUMNS).where(PlanRow.id == plan_id)
+_PLAN = select(*_COLUMNS).where(PlanRow.id == bindparam("plan"))
+_LOCKED_PLAN = _PLAN.with_for_update()
 
 
 def begins_to_apply(connection: Connection, plan_id: str) -> bool:
@@ -91,8 +95,14 @@ def add_plan(connection: Connection, values: Mapping[str, Any], request: PlanReq
 
 def find_members(connection: Connection, plan_id: str) -> list[Any]:
     """Return the members of a plan, in the order in which they are applied."""
-    statement = select(*PlanMember.__table__.columns).where(PlanMember.plan_id == plan_id)
-    return list(connection.execute(statement.order_by(PlanMember.position)))
+    return list(connection.execute(_MEMBERS, {"plan": plan_id}))
+
+
+_MEMBERS = (
+    select(*PlanMember.__table__.columns)
+    .where(PlanMember.plan_id == bindparam("plan"))
+    .order_by(PlanMember.position)
+)
 
 
 def find_plans_of(connection: Connection, identity: str) -> list[str]:
@@ -240,17 +250,14 @@ def find_waiting_snapshots(connection: Connection, data_set: int, before: dateti
 
 def staged_fingerprint(connection: Connection, batch_id: str, number: int) -> int | None:
     """Return the fingerprint of the stored chunk with a number; None if it is not stored."""
-    staged = StagedChunk
-    fingerprint: int | None = connection.scalar(
-        select(staged.fingerprint).where(staged.batch_id == batch_id, staged.number == number)
-    )
+    values = {"batch": batch_id, "number": number}
+    fingerprint: int | None = connection.scalar(_FINGERPRINT, values)
     return fingerprint
 
 
 def highest_staged(connection: Connection, batch_id: str) -> int | None:
     """Return the highest number of a stored chunk of a batch, or None."""
-    highest = select(func.max(StagedChunk.number)).where(StagedChunk.batch_id == batch_id)
-    number: int | None = connection.scalar(highest)
+    number: int | None = connection.scalar(_HIGHEST, {"batch": batch_id})
     return number
 
 
@@ -266,13 +273,41 @@ def add_staged(connection: Connection, values: Mapping[str, Any]) -> None:
     connection.execute(insert_into(connection.dialect.name, StagedChunk).values(**values))
 
 
-def read_staged(connection: Connection, batch_id: str, number: int) -> bytes | None:
-    """Return the compressed text of a stored chunk; None if it is not stored any more."""
+def read_staged(connection: Connection, batch_id: str, number: int) -> Any | None:
+    """Return the row of a stored chunk; None if it is not stored any more.
+
+    Its compressed text is null if unchanged requests were noted, because it is seldom needed then.
+    """
+    return connection.execute(_READ_STAGED, {"batch": batch_id, "number": number}).one_or_none()
+
+
+def find_changing(connection: Connection, batch_id: str, form: bytes) -> list[int]:
+    """Return the numbers of the stored chunks without unchanged requests that begin with a form."""
     staged = StagedChunk
-    payload: bytes | None = connection.scalar(
-        select(staged.payload).where(staged.batch_id == batch_id, staged.number == number)
-    )
+    is_noted = func.substr(staged.unchanged, 1, 1) == literal(form, LargeBinary())
+    is_changing = or_(staged.unchanged.is_(None), ~is_noted)
+    numbers = select(staged.number).where(staged.batch_id == batch_id, is_changing)
+    return list(connection.scalars(numbers.order_by(staged.number)))
+
+
+def read_payload(connection: Connection, batch_id: str, number: int) -> bytes | None:
+    """Return the compressed text of a stored chunk; None if it is not stored any more."""
+    values = {"batch": batch_id, "number": number}
+    payload: bytes | None = connection.scalar(_READ_PAYLOAD, values)
     return payload
+
+
+_STAGED = StagedChunk
+_IS_STAGED = (_STAGED.batch_id == bindparam("batch"), _STAGED.number == bindparam("number"))
+_FINGERPRINT = select(_STAGED.fingerprint).where(*_IS_STAGED)
+_HIGHEST = select(func.max(_STAGED.number)).where(_STAGED.batch_id == bindparam("batch"))
+_READ_PAYLOAD = select(_STAGED.payload).where(*_IS_STAGED)
+_READ_STAGED = select(
+    case((_STAGED.unchanged.is_(None), _STAGED.payload)).label("payload"),
+    _STAGED.fingerprint,
+    _STAGED.unchanged,
+    _STAGED.losses,
+).where(*_IS_STAGED)
 
 
 def delete_staged(connection: Connection, plan_id: str) -> None:

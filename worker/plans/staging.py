@@ -1,7 +1,6 @@
 """Store a chunk of a planned submission instead of applying it, exactly once."""
 
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from producer.schemas import Kind
 from worker.batches.members.arrival import all_chunks_arrived
 from worker.batches.opening import form_of
 from worker.batches.repository import find_chunk
+from worker.data_sets.losses.repository import count_losses
 from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database, transaction
 from worker.moments import Clock, Reading, moment_of_message, own_clock, read_clock
@@ -32,10 +32,9 @@ from worker.plans.repository import (
     update_plan,
 )
 from worker.plans.snapshot_rules import problem_of_chunk, problem_of_data_set, problem_of_moment
+from worker.plans.stored import compressed
 from worker.plans.times import Expiry
-
-LEVEL = 1
-"""How hard chunks are compressed: the fastest way leaves a tenth of their size."""
+from worker.snapshots.unchanged import find_unchanged, pack
 
 
 class StagingConflict(Exception):
@@ -87,6 +86,10 @@ def stage_to(connection: Connection, delivered: Delivered, *, clock: Clock = own
 
 def _stage(connection: Connection, new: Delivered, expiry: Expiry, clock: Clock) -> Staging:
     request = _request_of(new)
+    data_set, noted = None, dict[str, Any]()
+    if request.snapshot:
+        # Before the plan is locked, so that its chunks are looked up at the same time.
+        data_set, noted = _look(connection, new)
     now, reading = time_now(connection, clock), read_clock(clock)
     plan = _open_plan(connection, request, new, now, reading)
     members = find_members(connection, request.id)
@@ -98,19 +101,35 @@ def _stage(connection: Connection, new: Delivered, expiry: Expiry, clock: Clock)
     if _is_repeated(connection, new):
         return Staging(is_stored=False)
     _require_place(connection, member, new)
-    data_set = new.chunk.data_set
-    if data_set is not None and plan.data_set_name not in (None, data_set):
+    name = new.chunk.data_set
+    if name is not None and plan.data_set_name not in (None, name):
         raise StagingConflict(
             f"the plan {plan.id} belongs to the data set {plan.data_set_name}, and this chunk names"
-            f" {data_set}; all chunks of a submission name the same one"
+            f" {name}; all chunks of a submission name the same one"
         )
-    if request.snapshot and (problem := _problem(connection, new, reading)) is not None:
+    if request.snapshot and (problem := _problem(new, data_set, reading)) is not None:
         came = {"staged_at": now} | _first_facts(member, new, reading)
         update_member(connection, new.chunk.batch_id, came)
         values = finish(connection, plan, PlanState.DISCARDED, now, detail=problem)
-        update_plan(connection, plan.id, values | {"data_set_name": data_set})
+        update_plan(connection, plan.id, values | {"data_set_name": name})
         return Staging(is_stored=False)
-    return _store(connection, plan, member, new, expiry, now, reading)
+    row = _row_of(plan, new, now) | noted
+    return _store(connection, plan, member, new, row, expiry, now, reading)
+
+
+def _look(connection: Connection, new: Delivered) -> tuple[Any | None, dict[str, Any]]:
+    """Return the row of a snapshot's data set, and what to store of unchanged requests."""
+    if new.kind is not Kind.ENROLLMENTS or new.chunk.data_set is None:
+        return None, {}
+    data_set = find_data_set(connection, new.chunk.data_set)
+    # First of all: what is lost later is noticed.
+    losses = None if data_set is None else count_losses(connection, data_set.id)
+    if data_set is None or losses is None:
+        return data_set, {}
+    unchanged = find_unchanged(connection, new.chunk, data_set.id)
+    if unchanged is None:
+        return data_set, {}
+    return data_set, {"unchanged": pack(unchanged, new.chunk), "losses": losses}
 
 
 def _request_of(new: Delivered) -> PlanRequest:
@@ -206,12 +225,12 @@ def _require_place(connection: Connection, member: Any, new: Delivered) -> None:
         )
 
 
-def _problem(connection: Connection, new: Delivered, reading: Reading) -> str | None:
-    """Return why a chunk cannot be part of a snapshot, or None."""
+def _problem(new: Delivered, data_set: Any | None, reading: Reading) -> str | None:
+    """Return why a chunk cannot be part of a snapshot, or None; `data_set` is its row."""
     problem = problem_of_chunk(new.kind, new.chunk) or problem_of_moment(new.origin.moment, reading)
     if problem is not None or (name := new.chunk.data_set) is None:
         return problem
-    return problem_of_data_set(name, find_data_set(connection, name))
+    return problem_of_data_set(name, data_set)
 
 
 def _store(
@@ -219,17 +238,20 @@ def _store(
     plan: Any,
     member: Any,
     new: Delivered,
+    row: Mapping[str, Any],
     expiry: Expiry,
     now: datetime,
     reading: Reading,
 ) -> Staging:
-    """Store a chunk, and what it adds to its batch and to its plan."""
+    """Store a chunk as a row, and what it adds to its batch and to its plan."""
     chunk = new.chunk
-    add_staged(connection, _row_of(plan, new, now))
+    add_staged(connection, row)
     first = _first_facts(member, new, reading)
     moment = member.moment or first["moment"]
-    update_member(connection, chunk.batch_id, _grown(member, chunk, now) | first)
-    is_complete = all_chunks_arrived(find_members(connection, plan.id))
+    grown = _grown(member, chunk, now)
+    update_member(connection, chunk.batch_id, grown | first)
+    has_end = member.chunks is not None or "chunks" in grown
+    is_complete = has_end and all_chunks_arrived(find_members(connection, plan.id))
     values: dict[str, Any] = {"due_at": now if is_complete else now + expiry.staged}
     if chunk.data_set is not None:
         values["data_set_name"] = chunk.data_set
@@ -251,7 +273,7 @@ def _row_of(plan: Any, new: Delivered, now: datetime) -> dict[str, Any]:
         "fingerprint": new.fingerprint,
         "last": chunk.last,
         "staged_at": now,
-        "payload": zlib.compress(new.text.encode(errors="surrogatepass"), LEVEL),
+        "payload": compressed(new.text),
     }
 
 

@@ -6,7 +6,6 @@ made: they read the real tables, and write temporary ones that `create_tables` m
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -39,11 +38,13 @@ from worker.database.planning import real_table
 from worker.database.sets import (
     COPY_ROWS,
     Columns,
+    is_among,
+    list_parameter,
     row_parameters,
     rows_as_table,
 )
 from worker.models import Course, Instant, Pair, StudentCourse
-from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
+from worker.plan_models import AlsoEnrolledBy, DataSet, PlanRow
 from worker.snapshots.recognizing import Doubt
 from worker.snapshots.values import LISTED, CourseLoss, Doubts, Fate, OtherOwner
 
@@ -60,6 +61,9 @@ def _key(name: str, **options: Any) -> Column[Any]:
 
 _NAMED = _temporary("snapshot_named", _key("student_id"), _key("course_id"))
 """The pairs that the file names; some may be listed twice."""
+_NAMED_STUDENTS = _temporary("snapshot_named_students", _key("student_id"), _key("pairs"))
+"""The students of whom the file names all that the data set owns, with the number of these pairs;
+some may be listed twice, and their pairs need not be in `snapshot_named`."""
 _DOUBTS = _temporary(
     "snapshot_doubts",
     _key("student_id", nullable=True),
@@ -76,17 +80,21 @@ _ABSENT = _temporary(
 """The enrollments of the data set that the file does not name, and what is planned for them."""
 
 _PAIR: Final[Columns] = {"student_id": Integer(), "course_id": Integer()}
+_STUDENT: Final[Columns] = {"student_id": Integer(), "pairs": Integer()}
 _DOUBT: Final[Columns] = {**_PAIR, "lines": Integer()}
 
 
 def create_tables(connection: Connection) -> None:
     """Create the temporary tables; nothing may have been planned on this connection before."""
-    for table in (_NAMED, _DOUBTS, _ABSENT):
+    for table in (_NAMED, _NAMED_STUDENTS, _DOUBTS, _ABSENT):
         connection.execute(CreateTable(table))
     if connection.dialect.name == "sqlite":
         # SQLite would compare each enrollment with each pair; PostgreSQL makes a hash table.
         connection.exec_driver_sql(
             "CREATE INDEX temp.snapshot_named_pair ON snapshot_named (student_id, course_id)"
+        )
+        connection.exec_driver_sql(
+            "CREATE INDEX temp.snapshot_named_student ON snapshot_named_students (student_id)"
         )
 
 
@@ -98,6 +106,14 @@ def add_named(connection: Connection, pairs: Collection[Pair], doubts: Mapping[D
     else:
         _add(connection, _NAMED, _PAIR, sorted(named))
     _add(connection, _DOUBTS, _DOUBT, [(*doubt, lines) for doubt, lines in doubts.items()])
+
+
+def add_named_students(connection: Connection, students: Sequence[tuple[int, int]]) -> None:
+    """Add students of whom a chunk names all that the data set owns."""
+    if connection.dialect.name == "postgresql" and len(students) >= COPY_ROWS:
+        copy.copy_pairs(connection, _NAMED_STUDENTS.name, tuple(_STUDENT), students)
+    else:
+        _add(connection, _NAMED_STUDENTS, _STUDENT, students)
 
 
 def _add(
@@ -119,10 +135,16 @@ def prepare_to_compare(connection: Connection) -> None:
     """Let PostgreSQL read the tables as a whole: a hash table is faster than a million look-ups.
 
     It collects no statistics of temporary tables by itself, and would look up each named pair.
+    Compiling the statements would take longer than it saves.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT set_config('enable_seqscan', 'on', true)"))
-        connection.execute(text(f"ANALYZE {_NAMED.name}, {_DOUBTS.name}"))
+        connection.execute(text(_READ_WHOLE_TABLES))
+        connection.execute(text(f"ANALYZE {_NAMED.name}, {_NAMED_STUDENTS.name}, {_DOUBTS.name}"))
+
+
+_READ_WHOLE_TABLES: Final = (
+    "SELECT set_config('enable_seqscan', 'on', true), set_config('jit', 'off', true)"
+)
 
 
 def count_owned(connection: Connection, data_set: int) -> dict[int, int]:
@@ -140,9 +162,9 @@ def find_absent(connection: Connection, data_set: int, moment: datetime) -> None
     """
     row = real_table(connection, StudentCourse).c
     note = real_table(connection, AlsoEnrolledBy).c
-    is_noted = and_(_is_pair(note, row), note.data_set != data_set, _counts(connection, note))
+    is_noted = and_(is_pair(note, row), note.data_set != data_set, is_current(connection, note))
     fate = case(
-        (exists().where(_is_pair(_DOUBTS.c, row)), literal(Fate.KEPT_REFUSED.value, String())),
+        (exists().where(is_pair(_DOUBTS.c, row)), literal(Fate.KEPT_REFUSED.value, String())),
         (
             row.enrolled_at >= bindparam("moment", moment, type_=Instant()),
             literal(Fate.KEPT_NEWER.value, String()),
@@ -151,16 +173,63 @@ def find_absent(connection: Connection, data_set: int, moment: datetime) -> None
         else_=literal(Fate.DROPPED.value, String()),
     )
     absent = select(row.student_id, row.course_id, fate).where(
-        row.data_set == data_set, ~exists().where(_is_pair(_NAMED.c, row))
+        row.data_set == data_set,
+        ~exists().where(_NAMED_STUDENTS.c.student_id == row.student_id),
+        ~exists().where(is_pair(_NAMED.c, row)),
     )
     connection.execute(insert(_ABSENT).from_select(_ABSENT.c.keys(), absent))
 
 
-def _is_pair(left: Any, right: Any) -> Any:
+def count_compared(connection: Connection, data_set: int) -> int:
+    """Return how many enrollments of a data set the file names or was found not to name.
+
+    They are all that it owns, unless it owns more of a student of whom the file was said to name
+    all: then `find_absent` missed some.
+    """
+    row = real_table(connection, StudentCourse).c
+    is_whole = exists().where(_NAMED_STUDENTS.c.student_id == row.student_id)
+    is_named = exists().where(is_pair(_NAMED.c, row))
+    counts = (
+        select(func.sum(_whole_students().c.pairs)),
+        select(func.count()).select_from(_ABSENT),
+        select(func.count()).where(row.data_set == data_set, ~is_whole, is_named),
+    )
+    return sum(connection.scalar(count) or 0 for count in counts)
+
+
+def _whole_students() -> Any:
+    """Select the students of whom the file names all, each once, with the number of pairs."""
+    student = _NAMED_STUDENTS.c.student_id
+    pairs = func.max(_NAMED_STUDENTS.c.pairs).label("pairs")
+    return select(student, pairs).group_by(student).subquery()
+
+
+def take_grown_students(connection: Connection, data_set: int) -> set[int]:
+    """Remove and return students of whom the data set owns more than the file was said to name.
+
+    What was found to be absent is forgotten.
+    """
+    row, whole = real_table(connection, StudentCourse).c, _whole_students()
+    owned = (
+        select(row.student_id, func.count().label("pairs"))
+        .where(row.data_set == data_set)
+        .group_by(row.student_id)
+        .subquery()
+    )
+    grown = select(owned.c.student_id).join(whole, whole.c.student_id == owned.c.student_id)
+    found = set(connection.scalars(grown.where(owned.c.pairs > whole.c.pairs)))
+    dialect = connection.dialect.name
+    is_grown = is_among(dialect, _NAMED_STUDENTS.c.student_id)
+    connection.execute(delete(_NAMED_STUDENTS).where(is_grown), list_parameter(dialect, found))
+    connection.execute(delete(_ABSENT))
+    return found
+
+
+def is_pair(left: Any, right: Any) -> Any:
     return and_(left.student_id == right.student_id, left.course_id == right.course_id)
 
 
-def _counts(connection: Connection, note: Any) -> Any:
+def is_current(connection: Connection, note: Any) -> Any:
     """Return the condition that a note is not older than the last snapshot of its data set.
 
     While that is being applied, all of them count: it may name the pair in a later chunk.
@@ -224,10 +293,17 @@ def find_losses(connection: Connection, owned: Mapping[int, int]) -> list[Course
     ]
 
 
-def count_named(connection: Connection) -> int:
+def count_named(connection: Connection, data_set: int) -> int:
     """Return how many pairs the file names."""
     pairs = select(_NAMED.c.student_id, _NAMED.c.course_id).distinct().subquery()
-    return connection.scalar(select(func.count()).select_from(pairs)) or 0
+    listed = connection.scalar(select(func.count()).select_from(pairs)) or 0
+    row = real_table(connection, StudentCourse).c
+    others = select(func.count()).where(
+        row.data_set == data_set,
+        exists().where(_NAMED_STUDENTS.c.student_id == row.student_id),
+        ~exists().where(is_pair(_NAMED.c, row)),
+    )
+    return listed + (connection.scalar(others) or 0)
 
 
 def count_owners(connection: Connection, data_set: int) -> tuple[int, list[OtherOwner]]:
@@ -238,10 +314,10 @@ def count_owners(connection: Connection, data_set: int) -> tuple[int, list[Other
     """
     row, note = (real_table(connection, table).c for table in (StudentCourse, AlsoEnrolledBy))
     owner = real_table(connection, DataSet)
-    is_noted = exists().where(_is_pair(note, row), note.data_set == data_set)
+    is_noted = exists().where(is_pair(note, row), note.data_set == data_set)
     named = (
         select(row.data_set, case((is_noted, 0), else_=1).label("is_new"))
-        .where(row.data_set.is_distinct_from(data_set), exists().where(_is_pair(_NAMED.c, row)))
+        .where(row.data_set.is_distinct_from(data_set), exists().where(is_pair(_NAMED.c, row)))
         .subquery()
     )
     pairs = func.count()
@@ -283,115 +359,3 @@ def planned_rows(
     if after is not None:
         rows = rows.where(tuple_(*key) > tuple_(*map(literal, after)))
     return [tuple(row) for row in connection.execute(rows.order_by(*key).limit(limit))]
-
-
-# --- the sweep --------------------------------------------------------------------------------
-
-
-def next_planned(connection: Connection, plan_id: str, limit: int) -> dict[Pair, Fate]:
-    """Return planned drops that were not tried yet, in the order of their keys."""
-    rows = connection.execute(_NEXT_PLANNED, {"plan": plan_id, "limit": limit})
-    return {(student, course): Fate(expected) for student, course, expected in rows}
-
-
-_ROW = PlannedDropRow
-_NEXT_PLANNED = (
-    select(_ROW.student_id, _ROW.course_id, _ROW.expected)
-    .where(_ROW.plan_id == bindparam("plan"), _ROW.outcome.is_(None))
-    .order_by(_ROW.student_id, _ROW.course_id)
-    .limit(bindparam("limit", type_=Integer()))
-)
-
-
-def find_owners(connection: Connection, pairs: Collection[Pair]) -> dict[Pair, int | None]:
-    """Return the data sets that own the enrollments of pairs; a pair without one is not listed."""
-    dialect = connection.dialect.name
-    rows = connection.execute(
-        _select_owners(dialect), row_parameters(dialect, _PAIR, sorted(pairs))
-    )
-    return {(student, course): owner for student, course, owner in rows}
-
-
-@cache
-def _select_owners(dialect: str) -> Any:
-    source, row = rows_as_table(dialect, _PAIR), StudentCourse
-    return select(*source.c, row.data_set).join(row, _is_pair(row, source.c))
-
-
-def find_heirs(connection: Connection, pairs: Collection[Pair], data_set: int) -> dict[Pair, int]:
-    """Return the other data sets that name pairs, the one that did so last for each."""
-    dialect = connection.dialect.name
-    source, note = rows_as_table(dialect, _PAIR), AlsoEnrolledBy
-    notes: Any = (
-        select(*source.c, note.data_set)
-        .join(note, _is_pair(note, source.c))
-        .where(note.data_set != data_set, _counts(connection, note))
-        .order_by(note.moment, note.data_set.desc())
-    )
-    rows = connection.execute(notes, row_parameters(dialect, _PAIR, sorted(pairs)))
-    return {(student, course): heir for student, course, heir in rows}
-
-
-def pass_on(connection: Connection, heirs: Mapping[Pair, int]) -> None:
-    """Let other data sets own the enrollments of pairs; the notes that say so are not needed."""
-    for heir in sorted(set(heirs.values())):
-        pairs = sorted(pair for pair, owner in heirs.items() if owner == heir)
-        dialect = connection.dialect.name
-        values = {**row_parameters(dialect, _PAIR, pairs), "heir": heir}
-        connection.execute(_give_to_heir(dialect), values)
-        connection.execute(_forget_note(dialect), values)
-
-
-@cache
-def _give_to_heir(dialect: str) -> Any:
-    source, row = rows_as_table(dialect, _PAIR), StudentCourse
-    is_listed = tuple_(row.student_id, row.course_id).in_(select(*source.c))
-    return update(row).where(is_listed).values(data_set=bindparam("heir", type_=Integer()))
-
-
-@cache
-def _forget_note(dialect: str) -> Any:
-    source, note = rows_as_table(dialect, _PAIR), AlsoEnrolledBy
-    is_listed = tuple_(note.student_id, note.course_id).in_(select(*source.c))
-    return delete(note).where(is_listed, note.data_set == bindparam("heir"))
-
-
-def set_outcomes(connection: Connection, plan_id: str, outcomes: Mapping[Pair, Fate]) -> None:
-    """Store what became of planned drops."""
-    dialect = connection.dialect.name
-    for fate in sorted(set(outcomes.values())):
-        pairs = sorted(pair for pair, outcome in outcomes.items() if outcome is fate)
-        values = {"plan": plan_id, "fate": fate.value}
-        connection.execute(_set_outcome(dialect), row_parameters(dialect, _PAIR, pairs) | values)
-
-
-@cache
-def _set_outcome(dialect: str) -> Any:
-    source, row = rows_as_table(dialect, _PAIR), PlannedDropRow
-    # A join with the source would let SQLite read all of it for each drop of the plan.
-    is_listed = tuple_(row.student_id, row.course_id).in_(select(*source.c))
-    return (
-        update(row)
-        .where(row.plan_id == bindparam("plan"), is_listed)
-        .values(outcome=bindparam("fate"))
-    )
-
-
-def count_outcomes(connection: Connection, plan_id: str) -> dict[tuple[str, str], int]:
-    """Return the number of planned drops by what was expected of them and what became of them."""
-    row = PlannedDropRow
-    counted = select(row.expected, row.outcome, func.count()).where(
-        row.plan_id == plan_id, row.expected != ADOPTED
-    )
-    rows = connection.execute(counted.group_by(row.expected, row.outcome))
-    return {(expected, outcome or expected): count for expected, outcome, count in rows}
-
-
-def count_dropped_by_course(connection: Connection, plan_id: str) -> dict[int, int]:
-    """Return how many students of each course a plan has dropped, by the key of the course."""
-    row = PlannedDropRow
-    counted = select(row.course_id, func.count()).where(
-        row.plan_id == plan_id, row.outcome == Fate.DROPPED.value
-    )
-    rows: Any = connection.execute(counted.group_by(row.course_id))
-    return dict(rows.all())

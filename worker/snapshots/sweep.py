@@ -27,7 +27,7 @@ from worker.intervals.repository import find_states
 from worker.models import Pair
 from worker.moments import Clock, own_clock
 from worker.service import add_enrollments
-from worker.snapshots.repository import (
+from worker.snapshots.swept.repository import (
     count_outcomes,
     find_heirs,
     find_owners,

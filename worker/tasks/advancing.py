@@ -107,11 +107,11 @@ def _apply(services: "Services", chunk: StoredChunk) -> str | None:
         services.events,
         chunk.kind,
         f"plan:{chunk.batch_id}:{chunk.number}",
-        [chunk.text],
+        (),
         {},
         chunk.origin,
         clock=services.clock,
-        from_plan=True,
+        from_plan=chunk,
     )
     if chunk.may_have_killed:
         services.attempts.failed(delivery.task_id)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,9 +20,12 @@ from worker.dead_letters.letters import keep
 from worker.models import LetterReason
 from worker.moments import Clock, TrustingClock, moment_of_message, own_clock, read_clock
 from worker.monitoring.events import Events
+from worker.plans.applying import StoredChunk
 from worker.plans.staging import Delivered, StagingConflict, stage_chunk
+from worker.plans.stored import ReadChunk
 from worker.plans.times import Expiry
 from worker.recovery.isolate import call_letter, isolate_chunk
+from worker.snapshots.unchanged import DecideUnchanged
 
 
 class ChunkDelivery:
@@ -44,25 +48,35 @@ class ChunkDelivery:
         *,
         expiry: Expiry = Expiry(),  # noqa: B008 - immutable
         clock: Clock = own_clock,
-        from_plan: bool = False,
+        from_plan: StoredChunk | None = None,
     ) -> None:
         self._from_plan = from_plan
         self._database = database
         self._expiry = expiry
         self._events = events
-        if from_plan and origin.moment is not None:
+        if from_plan is not None and origin.moment is not None:
             clock = TrustingClock(clock, origin.moment)
         self._clock = clock
         self._kind = kind
         self.task_id = task_id
-        self._call = (args, kwargs)
+        self._arguments = (args, kwargs)
         self._origin = origin
-        self._payload = args[0] if len(args) == 1 and not kwargs else None
         self._started = time.perf_counter()
         self.refused: str | None = None
         self.applied: Applied | None = None
         self.completes_plan = False
         """Whether the chunk was the last one that its plan waited for."""
+
+    @property
+    def _call(self) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """The arguments of the task."""
+        return self._arguments if self._from_plan is None else ([self._from_plan.text], {})
+
+    @cached_property
+    def _payload(self) -> Any:
+        """What should be a chunk."""
+        args, kwargs = self._call
+        return args[0] if len(args) == 1 and not kwargs else None
 
     @property
     def sent(self) -> datetime | None:
@@ -71,6 +85,10 @@ class ChunkDelivery:
 
     def apply(self) -> None:
         """Apply the chunk as it came; store one that carries a plan."""
+        stored = None if self._from_plan is None else self._from_plan.stored.read_unchanged()
+        if stored is not None:
+            self._apply_stored(stored)
+            return
         try:
             received = self.read()
             if received.chunk.plan is not None and not isinstance(self._payload, str):
@@ -80,12 +98,26 @@ class ChunkDelivery:
             self.refuse(error)
             return
         chunk, fingerprint, origin = received
-        if chunk.plan is not None and not self._from_plan:
+        if chunk.plan is not None and self._from_plan is None:
             self.stage(chunk, fingerprint)
             return
         self.report(
             apply_read_chunk(
                 self._database, self._kind, chunk, fingerprint, origin=origin, clock=self._clock
+            )
+        )
+
+    def _apply_stored(self, stored: ReadChunk) -> None:
+        chunk, fingerprint, unchanged, losses = stored
+        self.report(
+            apply_read_chunk(
+                self._database,
+                self._kind,
+                chunk,
+                fingerprint,
+                origin=self._origin,
+                clock=self._clock,
+                decide_clean=DecideUnchanged(unchanged, losses),
             )
         )
 
@@ -121,7 +153,7 @@ class ChunkDelivery:
             self._kind,
             self._payload,
             self._origin,
-            store=None if self._from_plan else self.stage,
+            store=self.stage if self._from_plan is None else None,
             clock=self._clock,
         )
         if isinstance(outcome, Applied):

@@ -39,11 +39,11 @@ def test_an_operator_can_downgrade_and_upgrade_again(
         run("--to", "9999")
     engine = make_engine(empty_database_url)
     assert inspect(engine).get_table_names() == []
-    assert run() == "Migrated: none -> 0014"
-    assert run() == "Nothing to do: 0014"
-    assert run("--to", "0003") == "Migrated: 0014 -> 0003"
-    assert migrate.revisions(engine) == (["0003"], ["0014"])
-    assert run() == "Migrated: 0003 -> 0014"
+    assert run() == "Migrated: none -> 0015"
+    assert run() == "Nothing to do: 0015"
+    assert run("--to", "0003") == "Migrated: 0015 -> 0003"
+    assert migrate.revisions(engine) == (["0003"], ["0015"])
+    assert run() == "Migrated: 0003 -> 0015"
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))
     with pytest.raises(SystemExit, match="0099, which this version does not know"):

@@ -22,6 +22,7 @@ from worker.database.shared_snapshot import SharedSnapshot, shared_connection
 
 log = logging.getLogger(__name__)
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 THREADS: Final = 2
@@ -42,9 +43,9 @@ WAIT_SECONDS: Final = 20.0
 minute without a statement."""
 
 
-class _Task(NamedTuple, Generic[T]):
-    text: str
-    read: Callable[[Connection, str], T]
+class _Task(NamedTuple, Generic[S, T]):
+    item: S
+    read: Callable[[Connection, S], T]
     result: "Future[T]"
 
 
@@ -55,7 +56,7 @@ class ReadAhead:
         """`share` is called before the threads start; without a snapshot, nothing is read ahead."""
         self._database = database
         self._share = share
-        self._tasks: SimpleQueue[_Task[Any] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[_Task[Any, Any] | None] = SimpleQueue()
         self._given = 0
         self._works = True
 
@@ -66,24 +67,24 @@ class ReadAhead:
             self._tasks.put(None)
 
     def each(
-        self, texts: Iterable[str], read: Callable[[Connection, str], T]
-    ) -> Iterator[tuple[str, T | None]]:
+        self, items: Iterable[S], read: Callable[[Connection, S], T]
+    ) -> Iterator[tuple[S, T | None]]:
         """Yield each chunk with what `read` returned for it; None if it was not read ahead."""
-        waiting: deque[tuple[str, Future[T] | None]] = deque()
-        for text in texts:
-            waiting.append((text, self._submit(text, read)))
+        waiting: deque[tuple[S, Future[T] | None]] = deque()
+        for item in items:
+            waiting.append((item, self._submit(item, read)))
             if not self._works or waiting[0][1] is None or len(waiting) > DEPTH:
                 yield self._take(*waiting.popleft())
         while waiting:
             yield self._take(*waiting.popleft())
 
-    def _submit(self, text: str, read: Callable[[Connection, str], T]) -> "Future[T] | None":
+    def _submit(self, item: S, read: Callable[[Connection, S], T]) -> "Future[T] | None":
         self._given += 1
         if self._given == FIRST + 1:
             self._start()
         if not self._works or self._given <= FIRST:
             return None
-        task = _Task(text, read, Future())
+        task = _Task(item, read, Future())
         self._tasks.put(task)
         return task.result
 
@@ -93,16 +94,16 @@ class ReadAhead:
         for _ in range(THREADS if snapshot else 0):
             Thread(target=self._run, args=(snapshot,), name="plan-look-up", daemon=True).start()
 
-    def _take(self, text: str, result: "Future[Any] | None") -> tuple[str, Any]:
+    def _take(self, item: S, result: "Future[Any] | None") -> tuple[S, Any]:
         if result is None or not (self._works or result.done()):
-            return text, None
+            return item, None
         try:
-            return text, result.result(WAIT_SECONDS)
+            return item, result.result(WAIT_SECONDS)
         except Exception as error:  # noqa: BLE001 - reading it again says what is wrong
             if self._works:
                 log.info("Chunks of a plan are not read ahead any more: %r", error)
             self._works = False
-            return text, None
+            return item, None
 
     def _run(self, snapshot: SharedSnapshot) -> None:
         """Read chunks until the plan is made; an error belongs to the chunk that was read."""
@@ -116,7 +117,7 @@ class ReadAhead:
                     if connection is None:
                         opened = shared_connection(self._database, snapshot)
                         connection = stack.enter_context(opened)
-                    task.result.set_result(task.read(connection, task.text))
+                    task.result.set_result(task.read(connection, task.item))
                 except Exception as error:  # noqa: BLE001 - the plan reads this chunk itself
                     task.result.set_exception(error)
 

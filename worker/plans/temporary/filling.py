@@ -29,6 +29,8 @@ class Decided(NamedTuple):
     """The enrollments that they name."""
     others: Sequence[int] | None
     """The positions of the other requests in the chunk; None for all."""
+    students: Sequence[tuple[int, int]] = ()
+    """Students of whom everything is named, with the number of their enrollments."""
 
 
 _NOTHING = Decided((), None)
@@ -82,7 +84,8 @@ class Filling:
         else:
             self._copy(chunk, names_in(Kind.ENROLLMENTS, chunk))
             result = decide_by_shortcut(connection, chunk, poison, times, derives, owner)
-        self._decided = Decided(result.pairs, result.rest)
+        students = () if found is None else found.students
+        self._decided = Decided(result.pairs, result.rest, students)
         return result
 
     def _copy(self, chunk: Chunk, named: Named) -> None:

@@ -5,7 +5,7 @@ chunk, once for a plan: so its requests see duplicates, rosters and drops of ear
 will when the plan is applied.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -26,15 +26,16 @@ from worker.data_sets.repository import begin_sweep
 from worker.database.clock import database_time
 from worker.database.engine import Database, nothing
 from worker.database.errors import is_outage, sentence_of
-from worker.database.planning import PlanRefused
+from worker.database.planning import PlanRefused, real_tables
 from worker.database.refusal import Refusal
 from worker.database.shared_snapshot import SharedSnapshot, share_snapshot
 from worker.database.temporary_tables import check_not_rewritten, planning_connection, seal
-from worker.enrollment.confirming import LookUp, look_up
+from worker.enrollment.confirming import ConfirmingRequests, LookUp, look_up
 from worker.enrollment.values import Times
-from worker.models import Course, Student
+from worker.models import Course, Pair, Student
 from worker.moments import Clock, TrustingClock, own_clock
 from worker.plans.poison import way_out
+from worker.plans.stored import Stored
 from worker.plans.temporary.ahead import read_ahead
 from worker.plans.temporary.filling import Filling
 from worker.plans.temporary.names import Scan, names_in, scan
@@ -42,6 +43,8 @@ from worker.plans.temporary.report import Report, store_report, summary_of
 from worker.plans.temporary.repository import RealRows, Since
 from worker.snapshots.absence import plan_absence
 from worker.snapshots.named import add_named_pairs, create_named_pairs
+from worker.snapshots.repository import add_named_students
+from worker.snapshots.unchanged import Present, find_present
 from worker.snapshots.values import Absence
 
 
@@ -51,8 +54,10 @@ class StagedBatch(NamedTuple):
     batch_id: str
     kind: Kind
     origin: BatchOrigin
-    payloads: Callable[[], Iterator[str]]
-    """Returns the texts of its chunks, in the order of their numbers, each time it is called."""
+    chunks: Callable[[], Iterator[Stored]]
+    """Returns its chunks, in the order of their numbers, each time it is called."""
+    changing: Callable[[], Iterator[Stored]]
+    """Returns those of them of which no unchanged requests were noted."""
 
 
 class PlanInput(NamedTuple):
@@ -103,7 +108,8 @@ def make_plan(
     database is unavailable; TablesRewritten if it may succeed at once.
     """
     enrollments = [batch for batch in plan.batches if batch.kind is Kind.ENROLLMENTS]
-    named = scan(text for batch in enrollments for text in batch.payloads())
+    # Where unchanged requests were noted, all requests are plain ones.
+    named = scan(stored.text for batch in enrollments for stored in batch.changing())
     is_snapshot = plan.request.snapshot
     with planning_connection(database, stores_results=named.may_drop) as connection:
         if is_snapshot:
@@ -112,8 +118,8 @@ def make_plan(
         rehearsal = _Rehearsal(connection, plan, named, clock)
         with read_ahead(database, rehearsal.share_snapshot) as ahead:
             for batch in plan.batches:
-                for text, read in ahead.each(batch.payloads(), rehearsal.reader(batch)):
-                    rehearsal.apply(batch, text, read)
+                for stored, read in ahead.each(batch.chunks(), rehearsal.reader(batch)):
+                    rehearsal.apply(batch, stored, read)
                     on_chunk()
         with database.reading() as roster:
             batches = tuple(rehearsal.planned(batch, roster) for batch in plan.batches)
@@ -144,6 +150,8 @@ class _Rehearsal:
         self._plan = plan
         self._named = named
         self._rows = RealRows(connection)
+        self._present: dict[str, Present] = {}
+        self._whole: list[tuple[int, int]] = []
         now = clock()
         self.at = database_time(connection) or now
         self._ahead = max(timedelta(0), now - self.at)
@@ -171,32 +179,59 @@ class _Rehearsal:
         is_possible = self._plan.reads_ahead and not self._named.may_drop
         return share_snapshot(self._connection) if is_possible else None
 
-    def reader(self, batch: StagedBatch) -> Callable[[Connection, str], _Read]:
+    def reader(self, batch: StagedBatch) -> Callable[[Connection, Stored], _Read]:
         """Return a function that reads a chunk ahead, on another connection with this snapshot."""
         moment, data_set = self._moment_of(batch), self._plan.data_set
         times = Times(moment, moment, moment, moment)
 
-        def read(connection: Connection, text: str) -> _Read:
-            chunk, fingerprint = read_chunk(batch.kind, text)
+        def read(connection: Connection, stored: Stored) -> _Read:
+            if (noted := self._read_unchanged(connection, batch, stored)) is not None:
+                return noted
+            chunk, fingerprint = read_chunk(batch.kind, stored.text)
             if batch.kind is not Kind.ENROLLMENTS:
                 return _Read(chunk, fingerprint, None)
             return _Read(chunk, fingerprint, look_up(connection, chunk, times, data_set))
 
         return read
 
+    def _read_unchanged(
+        self, connection: Connection, batch: StagedBatch, stored: Stored
+    ) -> _Read | None:
+        """Return a chunk with its unchanged requests; None if none were noted, or they may change.
+
+        Any connection with the snapshot of the plan will do.
+        """
+        data_set, moment = self._plan.data_set, self._moment_of(batch)
+        is_of_use = self._plan.request.snapshot and not self._named.may_drop
+        read = stored.read_unchanged() if is_of_use else None
+        if read is None or data_set is None:
+            return None
+        chunk, fingerprint, unchanged, losses = read
+        present = self._present.get(batch.batch_id)
+        if present is None:
+            with real_tables(connection):
+                present = find_present(connection, data_set, moment, batch.batch_id, None)
+            # The same for all chunks, because all of them are read from one snapshot.
+            self._present[batch.batch_id] = present
+        if not present.keeps(unchanged, losses):
+            return None
+        found = ConfirmingRequests(unchanged.result(), present.drops, unchanged.whole_students())
+        return _Read(chunk, fingerprint, LookUp(moment, data_set, found))
+
     def _moment_of(self, batch: StagedBatch) -> datetime:
         return batch.origin.moment or self._plan.moment
 
-    def apply(self, batch: StagedBatch, text: str, read: _Read | None) -> None:
+    def apply(self, batch: StagedBatch, stored: Stored, read: _Read | None) -> None:
         """Apply a chunk, after what it names was copied. Raises PlanRefused, DBAPIError."""
         try:
-            self._apply(batch, read or _Read(*read_chunk(batch.kind, text), None))
+            read = read or self._read_unchanged(self._connection, batch, stored)
+            self._apply(batch, read or _Read(*read_chunk(batch.kind, stored.text), None))
         except PlanRefused:
             raise
         except Exception as error:
             if is_outage(error):
                 raise
-            raise PlanRefused(_failure(self._plan.request, batch, text, error)) from error
+            raise PlanRefused(_failure(self._plan.request, batch, stored.text, error)) from error
 
     def _apply(self, batch: StagedBatch, read: _Read) -> None:
         chunk, fingerprint = read.chunk, read.fingerprint
@@ -222,7 +257,16 @@ class _Rehearsal:
         if applied.outcome is ChunkOutcome.CONFLICT:
             raise PlanRefused(_conflict(batch, chunk.number))
         if self._plan.request.snapshot and batch.kind is Kind.ENROLLMENTS:
-            add_named_pairs(self._connection, chunk, *self._filling.take_decided(chunk))
+            decided = self._filling.take_decided(chunk)
+            add_named_pairs(self._connection, chunk, decided.pairs, decided.others)
+            self._whole += decided.students
+            if len(self._whole) >= _STUDENTS:
+                self._add_whole()
+
+    def _add_whole(self) -> None:
+        """Add the students of whom chunks name all, many at once: each `COPY` has its price."""
+        add_named_students(self._connection, self._whole)
+        self._whole.clear()
 
     def planned(self, batch: StagedBatch, roster: Connection) -> PlannedBatch:
         """Return what a batch would do, as its ledger says.
@@ -246,8 +290,19 @@ class _Rehearsal:
         (ledger,) = sum_chunks(self._connection, [plan.plan_id])
         if plan.data_set is None:
             raise PlanRefused(_without_data_set(plan.plan_id))
-        return plan_absence(self._connection, plan.data_set, ledger.submitted_at, self._ahead)
+        self._add_whole()
+        moment = ledger.submitted_at
+        return plan_absence(self._connection, plan.data_set, moment, self._ahead, self._pairs_of)
 
+    def _pairs_of(self, students: Collection[int]) -> Iterator[Pair]:
+        """Yield the pairs that unchanged requests name of some students."""
+        for stored in self._plan.batches[-1].chunks():
+            if (read := stored.read_unchanged()) is not None:
+                yield from (pair for pair in read.unchanged.requests.pairs if pair[0] in students)
+
+
+_STUDENTS: Final = 20_000
+"""How many students of whom chunks name all are kept in memory."""
 
 _MARGIN: Final = timedelta(seconds=MAX_AHEAD) + timedelta(hours=1)
 """How much earlier than its moment a result may have been stored, and what clocks may differ."""

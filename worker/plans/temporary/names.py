@@ -33,8 +33,10 @@ def names_in(kind: Kind, chunk: Chunk, positions: Sequence[int] | None = None) -
         sis_ids = set(_sis_ids(chunk.records_in_order))
         is_of_students = kind is Kind.STUDENTS
         return Named(sis_ids, set(), set()) if is_of_students else Named(set(), sis_ids, set())
-    columns = getattr(chunk, "requests", None)
-    if isinstance(columns, CheckedColumns):
+    named = Named(set(), set(), set())
+    if positions is not None and not positions:
+        pass  # Nothing has to be parsed.
+    elif isinstance(columns := getattr(chunk, "requests", None), CheckedColumns):
         students, courses = columns.student_ids, columns.courses
         places = range(len(students)) if positions is None else positions
         listed = chain.from_iterable(courses[i] for i in places)

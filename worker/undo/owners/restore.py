@@ -23,7 +23,7 @@ from worker.intervals.undone.repository import base_of, find_undone
 from worker.models import Pair
 from worker.moments import STEP
 from worker.plan_models import ADOPTED
-from worker.snapshots.repository import find_heirs, find_owners, pass_on
+from worker.snapshots.swept.repository import find_heirs, find_owners, pass_on
 from worker.snapshots.values import Fate
 from worker.undo.events.repository import Event, find_events
 from worker.undo.owners.repository import (

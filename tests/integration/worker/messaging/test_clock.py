@@ -12,6 +12,7 @@ from producer.contract.headers import BatchOrigin
 from producer.schemas import Kind
 from support.chunks import chunk, pairs
 from support.databases import opened_database, store_roster
+from support.planning import stored_chunk
 from support.staging import chunks_of
 from support.staging import request as plan_request
 from worker.batches.apply import apply_chunk, read_chunk
@@ -24,6 +25,7 @@ from worker.moments import Clock, Reading
 from worker.monitoring.events import Events
 from worker.monitoring.metrics import Metrics
 from worker.plan_models import DataSet, PlanRow
+from worker.plans.applying import StoredChunk
 from worker.plans.staging import Delivered, stage_chunk
 from worker.service import add_enrollments
 from worker.tasks.delivery import ChunkDelivery
@@ -127,11 +129,11 @@ def test_a_stored_chunk_keeps_its_moment_whatever_the_worker_knows_that_applies_
         events,
         Kind.ENROLLMENTS,
         "task",
-        [text],
+        (),
         {},
         origin,
         clock=slow,
-        from_plan=True,
+        from_plan=StoredChunk(Kind.ENROLLMENTS, "b", 0, stored_chunk(text), origin),
     ).apply()
     assert _moments(database, Batch.moment) == [NOON]
 

@@ -20,6 +20,7 @@ from worker.database.engine import Database
 from worker.database.shared_snapshot import share_snapshot
 from worker.database.temporary_tables import planning_connection, seal
 from worker.models import Student
+from worker.plans.stored import Stored
 from worker.plans.temporary.ahead import DEPTH, FIRST, read_ahead
 from worker.plans.temporary.making import PlanInput, make_plan
 
@@ -211,14 +212,14 @@ def test_a_plan_reads_no_chunk_too_early_if_that_is_not_wanted(
     """A worker that plans after others were lost stores which chunk it is at."""
     plan = night(nightly(postgres_database), snapshot=False)
     (batch,) = plan.batches
-    taken: list[str] = []
+    taken: list[Stored] = []
 
-    def noting(payloads: Callable[[], Iterator[str]]) -> Iterator[str]:
-        for payload in payloads():
-            taken.append(payload)
-            yield payload
+    def noting(chunks: Callable[[], Iterator[Stored]]) -> Iterator[Stored]:
+        for stored in chunks():
+            taken.append(stored)
+            yield stored
 
-    watched = batch._replace(payloads=lambda: noting(batch.payloads))
+    watched = batch._replace(chunks=lambda: noting(batch.chunks))
     plan = plan._replace(batches=[watched], reads_ahead=reads_ahead)
     store_plan(postgres_database, plan)
     early: list[int] = []
@@ -227,8 +228,7 @@ def test_a_plan_reads_no_chunk_too_early_if_that_is_not_wanted(
     def on_chunk() -> None:
         nonlocal done
         done += 1
-        early.append(len(taken) - len(STUDENTS) - done)
+        early.append(len(taken) - done)
 
     make_plan(postgres_database, plan, lambda *_: None, on_chunk=on_chunk)
-    # All of them were taken once before, to see what the plan may do.
     assert (max(early[: len(STUDENTS)]) > 0) is reads_ahead

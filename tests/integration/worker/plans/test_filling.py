@@ -125,4 +125,4 @@ def test_very_many_pairs_are_named_at_once(postgres_database: Database) -> None:
         add_named(connection, named, {})
         rows = connection.execute(text("SELECT student_id, course_id FROM snapshot_named"))
         assert sorted(tuple(row) for row in rows) == named
-        assert count_named(connection) == len(named)
+        assert count_named(connection, 1) == len(named)

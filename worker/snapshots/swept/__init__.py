@@ -1,0 +1,1 @@
+"""Store what became of the enrollments that snapshots do not name."""

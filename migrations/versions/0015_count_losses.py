@@ -60,16 +60,17 @@ def _create_functions() -> None:
     )
 
 
+_OF_SOME = {f"count_losses_by_{event}": event for event in ("delete", "update")}
+_OF_ALL = {"student_courses": "TRUNCATE", **dict.fromkeys(_ROSTER, "UPDATE OF sis_id")}
+
+
 def _create_triggers() -> None:
-    for event in ("delete", "update"):
+    for name, event in _OF_SOME.items():
         op.execute(
-            f"CREATE TRIGGER count_losses_by_{event} AFTER {event} ON student_courses"
+            f"CREATE TRIGGER {name} AFTER {event} ON student_courses"
             " REFERENCING OLD TABLE AS lost FOR EACH STATEMENT EXECUTE FUNCTION count_losses()"
         )
-    for event, table in (
-        ("TRUNCATE", "student_courses"),
-        *(("UPDATE OF sis_id", table) for table in _ROSTER),
-    ):
+    for table, event in _OF_ALL.items():
         op.execute(
             f"CREATE TRIGGER count_losses_of_all AFTER {event} ON {table}"
             " FOR EACH STATEMENT EXECUTE FUNCTION count_losses_of_all()"
@@ -93,8 +94,12 @@ def _create_triggers_on_sqlite() -> None:
 
 def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
-        op.execute("DROP FUNCTION count_losses() CASCADE")
-        op.execute("DROP FUNCTION count_losses_of_all() CASCADE")
+        for name in _OF_SOME:
+            op.execute(f"DROP TRIGGER {name} ON student_courses")
+        for table in _OF_ALL:
+            op.execute(f"DROP TRIGGER count_losses_of_all ON {table}")
+        op.execute("DROP FUNCTION count_losses()")
+        op.execute("DROP FUNCTION count_losses_of_all()")
         op.execute("ALTER TABLE staged_chunks ALTER COLUMN payload SET STORAGE EXTENDED")
     else:
         for name in ("delete", "update", *_ROSTER):

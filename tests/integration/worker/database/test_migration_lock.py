@@ -183,7 +183,7 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
         assert _tables(engine) == before
         assert migrate.is_current(engine)
         printed = str(blocked.value)
-        statement = "DROP FUNCTION count_losses() CASCADE"
+        statement = "DROP TRIGGER count_losses_by_delete ON student_courses"
         assert f"lock_timeout) at: {statement}. It was rolled back" in printed
         assert f"Sessions that use its tables: pid {_process_id(holder)}, user" in printed
         assert "idle in transaction for" in printed

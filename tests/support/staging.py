@@ -16,7 +16,7 @@ from worker.database.engine import Database
 from worker.moments import own_clock
 from worker.plan_models import PlanRow
 from worker.plans.advance import PlanWork, advance_next
-from worker.plans.applying import StoredChunk
+from worker.plans.applying import StoredChunk, apply_unchanged
 from worker.plans.reports.lookups import plan_status
 from worker.plans.staging import Delivered, Staging, stage_chunk
 from worker.plans.times import Expiry
@@ -70,7 +70,8 @@ def work_on(database: Database, expiry: Expiry = Expiry()) -> PlanWork:  # noqa:
     """Return what a worker has to advance plans, with chunks that are applied at once."""
 
     def apply(chunk: StoredChunk) -> str | None:
-        apply_chunk(database, chunk.kind, chunk.text, origin=chunk.origin)
+        if apply_unchanged(database, chunk, own_clock) is None:
+            apply_chunk(database, chunk.kind, chunk.text, origin=chunk.origin)
         return None
 
     return PlanWork(database, apply, own_clock, expiry)

@@ -9,8 +9,10 @@ from sqlalchemy import Connection
 from producer.contract.headers import BatchOrigin
 from producer.contract.printable import shell_argument
 from producer.schemas import Kind
+from worker.batches.apply import Applied, apply_read_chunk
 from worker.batches.repository import find_chunk, find_chunks
 from worker.database.engine import Database
+from worker.moments import Clock
 from worker.plans.holder import Holder
 from worker.plans.repository import (
     LeaseLost,
@@ -21,7 +23,7 @@ from worker.plans.repository import (
     staged_fingerprints,
 )
 from worker.plans.stored import Stored
-from worker.snapshots.unchanged import FORM
+from worker.snapshots.unchanged import FORM, DecideUnchanged
 
 SLICE_SECONDS: Final = 20.0
 """Seconds after which a worker releases a plan that it applies, to let other work have its turn."""
@@ -140,6 +142,25 @@ def apply_number(
     origin, batch_id = origin_of(member), member.batch_id
     return apply(
         StoredChunk(Kind(member.kind), batch_id, number, stored, origin, may_have_killed=was_lost)
+    )
+
+
+def apply_unchanged(database: Database, chunk: StoredChunk, clock: Clock) -> Applied | None:
+    """Apply a chunk of which unchanged requests were noted; None if none were, and nothing is done.
+
+    The requests are looked up after all if they may change something by now. Raises DBAPIError.
+    """
+    read = chunk.stored.read_unchanged()
+    if read is None:
+        return None
+    return apply_read_chunk(
+        database,
+        chunk.kind,
+        read.chunk,
+        read.fingerprint,
+        origin=chunk.origin,
+        clock=clock,
+        decide_clean=DecideUnchanged(read.unchanged, read.losses),
     )
 
 

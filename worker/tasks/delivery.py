@@ -20,12 +20,10 @@ from worker.dead_letters.letters import keep
 from worker.models import LetterReason
 from worker.moments import Clock, TrustingClock, moment_of_message, own_clock, read_clock
 from worker.monitoring.events import Events
-from worker.plans.applying import StoredChunk
+from worker.plans.applying import StoredChunk, apply_unchanged
 from worker.plans.staging import Delivered, StagingConflict, stage_chunk
-from worker.plans.stored import ReadChunk
 from worker.plans.times import Expiry
 from worker.recovery.isolate import call_letter, isolate_chunk
-from worker.snapshots.unchanged import DecideUnchanged
 
 
 class ChunkDelivery:
@@ -85,10 +83,11 @@ class ChunkDelivery:
 
     def apply(self) -> None:
         """Apply the chunk as it came; store one that carries a plan."""
-        stored = None if self._from_plan is None else self._from_plan.stored.read_unchanged()
-        if stored is not None:
-            self._apply_stored(stored)
-            return
+        if self._from_plan is not None:
+            applied = apply_unchanged(self._database, self._from_plan, self._clock)
+            if applied is not None:
+                self.report(applied)
+                return
         try:
             received = self.read()
             if received.chunk.plan is not None and not isinstance(self._payload, str):
@@ -104,20 +103,6 @@ class ChunkDelivery:
         self.report(
             apply_read_chunk(
                 self._database, self._kind, chunk, fingerprint, origin=origin, clock=self._clock
-            )
-        )
-
-    def _apply_stored(self, stored: ReadChunk) -> None:
-        chunk, fingerprint, unchanged, losses = stored
-        self.report(
-            apply_read_chunk(
-                self._database,
-                self._kind,
-                chunk,
-                fingerprint,
-                origin=self._origin,
-                clock=self._clock,
-                decide_clean=DecideUnchanged(unchanged, losses),
             )
         )
 

@@ -35,6 +35,8 @@ from worker.plans.advance import advance_next
 from worker.plans.applying import StoredChunk
 from worker.plans.decisions import decide
 from worker.plans.reports.lookups import plan_status
+from worker.plans.repository import read_staged
+from worker.snapshots.unchanged import unpack
 from worker.undo.run import undo
 from worker.undo.values import AlreadyUndone, CannotUndo
 
@@ -265,6 +267,19 @@ def test_files_that_repeat_too_little_are_looked_up_as_before(
     assert noted(repeated) == 0
 
 
+def test_a_student_whose_courses_are_in_two_requests_is_looked_up(repeated: Database) -> None:
+    advance(repeated, "again")
+    parts = [("S1", ["C1", "C2"]), ("S1", ["C3"]), *list(FILE.items())[1:]]
+    night(repeated, "third", parts, 2)
+    with repeated.reading() as connection:
+        row = read_staged(connection, "third", 0)
+    assert row is not None
+    _, unchanged = unpack(row.unchanged, _fail)
+    assert (list(unchanged.students), list(unchanged.rest)) == ([2, 3, 4, 5], [0, 1])
+    done = finish(repeated, "third")
+    assert (done.absent.absent, done.batches[0].books.already_enrolled) == (0, 15)
+
+
 # --- the same on two databases --------------------------------------------------------------------
 
 
@@ -455,6 +470,7 @@ def _nights(*between: Sequence[Any]) -> list[Night]:
 @given(histories())
 @example(_nights())
 @example(_nights([], [("drop", ("S1", "C1"), 30)]))
+@example(_nights([("sis drops", ("S1", "C1"), 30), ("sis", ("S1", "C1"), 40)]))
 @example(_nights([], [], [], [("sis", ("S1", "C4"), 5)]))
 @example(_nights([], [], [], [], [], [], [("drop", ("S5", "C2"), 15)]))
 @example(_nights([], [], [], [], [], [], [("undo", ("S5", "C2"), 15)]))

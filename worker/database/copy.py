@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 from typing import Any
 
 import psycopg
@@ -108,6 +109,16 @@ def copy_pairs(
 ) -> None:
     """Write pairs into two columns of integers of any table. Raises IntegrityError, DBAPIError."""
     _copy_packed(connection, columns, [_pack_numbers(struct.pack(">h", 2), pairs)], table)
+
+
+def copy_numbers(
+    connection: Connection, table: str, names: Sequence[str], columns: Sequence[Sequence[int]]
+) -> None:
+    """Write columns of integers into any table. Raises IntegrityError, DBAPIError."""
+    pack = struct.Struct(">h" + "ii" * len(columns)).pack
+    fields = chain.from_iterable((repeat(4), column) for column in columns)
+    rows = map(pack, repeat(len(columns)), *fields)
+    _copy_packed(connection, names, [b"".join(rows)], table)
 
 
 def _pack_numbers(shared: bytes, rows: Sequence[Sequence[int]]) -> bytearray:

@@ -26,6 +26,15 @@ from worker.models import Pair
 from worker.repository import are_some_enrolled, find_missing
 
 
+class WholeStudents(NamedTuple):
+    """Students of whom requests name exactly what a data set owns, as two columns."""
+
+    students: Sequence[int] = ()
+    """Their keys."""
+    counts: Sequence[int] = ()
+    """How many enrollments that is."""
+
+
 class ConfirmingRequests(NamedTuple):
     """The requests of a chunk of which every course is enrolled, by the same data set if any."""
 
@@ -33,9 +42,8 @@ class ConfirmingRequests(NamedTuple):
     """What the shortcut for clean requests makes of them; the others are its rest."""
     drops: NewerDrops
     """The drops that count later; they are about other requests."""
-    students: Sequence[tuple[int, int]] = ()
-    """Students of whom the requests name exactly what the data set owns, and how many enrollments
-    that is. The pairs of the result are those of other students."""
+    whole: WholeStudents = WholeStudents()
+    """Students whose pairs are not among those of the result."""
 
 
 class LookUp(NamedTuple):

@@ -108,12 +108,16 @@ def add_named(connection: Connection, pairs: Collection[Pair], doubts: Mapping[D
     _add(connection, _DOUBTS, _DOUBT, [(*doubt, lines) for doubt, lines in doubts.items()])
 
 
-def add_named_students(connection: Connection, students: Sequence[tuple[int, int]]) -> None:
-    """Add students of whom a chunk names all that the data set owns."""
+def add_named_students(
+    connection: Connection, students: Sequence[int], pairs: Sequence[int]
+) -> None:
+    """Add students of whom chunks name all that the data set owns, with the numbers of pairs."""
     if connection.dialect.name == "postgresql" and len(students) >= COPY_ROWS:
-        copy.copy_pairs(connection, _NAMED_STUDENTS.name, tuple(_STUDENT), students)
+        columns = (students, pairs)
+        copy.copy_numbers(connection, _NAMED_STUDENTS.name, tuple(_STUDENT), columns)
     else:
-        _add(connection, _NAMED_STUDENTS, _STUDENT, students)
+        rows = list(zip(students, pairs, strict=True))
+        _add(connection, _NAMED_STUDENTS, _STUDENT, rows)
 
 
 def _add(

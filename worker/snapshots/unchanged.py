@@ -29,7 +29,7 @@ from worker.database.enrollment_lock import lock_enrollments
 from worker.enrollment.clean_requests import CleanRequests
 from worker.enrollment.clean_results import add_clean_results
 from worker.enrollment.columns import columns_of_requests, select_existing
-from worker.enrollment.confirming import MOST_OTHERS
+from worker.enrollment.confirming import MOST_OTHERS, WholeStudents
 from worker.enrollment.repository import has_results_of_chunk
 from worker.enrollment.shortcuts import ShortcutResult, counts_too_early
 from worker.enrollment.values import Times
@@ -47,10 +47,8 @@ class Unchanged:
     Each of them names exactly the enrollments that the data set owns of its student.
     """
 
-    students: Sequence[int]
-    """The keys of their students, each once."""
-    counts: Sequence[int]
-    """How many courses each of them names."""
+    whole: WholeStudents
+    """Their students, in the same order, each once."""
     rest: Sequence[int]
     """The positions of the other requests in the chunk."""
     read: Callable[[], CleanRequests]
@@ -61,13 +59,10 @@ class Unchanged:
         """Return the requests as a whole."""
         return self.read()
 
-    def whole_students(self) -> list[tuple[int, int]]:
-        """Return the students, each with the number of all that the data set owns."""
-        return list(zip(self.students, self.counts, strict=True))
-
     def result(self) -> ShortcutResult:
         """Return what deciding these requests at once comes to."""
-        return ShortcutResult(Action.ENROLL, len(self.students), sum(self.counts), 0, self.rest)
+        students, counts = self.whole
+        return ShortcutResult(Action.ENROLL, len(students), sum(counts), 0, self.rest)
 
 
 def find_unchanged(connection: Connection, chunk: Chunk, data_set: int) -> Unchanged | None:
@@ -98,7 +93,8 @@ def find_unchanged(connection: Connection, chunk: Chunk, data_set: int) -> Uncha
         requests = requests.select(list(map(not_, is_other)))
     if not requests or len(rest) > len(requests) * MOST_OTHERS:
         return None
-    return Unchanged(requests.students, requests.counts, rest, lambda: requests)
+    whole = WholeStudents(requests.students, requests.counts)
+    return Unchanged(whole, rest, lambda: requests)
 
 
 def _named_twice(students: Sequence[int]) -> set[int]:
@@ -159,7 +155,7 @@ def unpack(stored: bytes, parse: Callable[[], Chunk]) -> tuple[Chunk, Unchanged]
         return CleanRequests(places, students, named, counts, courses)
 
     chunk = OutlinedChunk(outline, lines, row_counts or counts, parse)
-    return cast("Chunk", chunk), Unchanged(students, counts, rest, read)
+    return cast("Chunk", chunk), Unchanged(WholeStudents(students, counts), rest, read)
 
 
 def _as_json(document: Any) -> bytes:
@@ -190,7 +186,7 @@ class Present(NamedTuple):
         if self.losses != losses or self.has_results or self.drops.ended is None:
             return False
         dropped = {student for student, _ in self.drops.ended}
-        return not dropped or dropped.isdisjoint(unchanged.students)
+        return not dropped or dropped.isdisjoint(unchanged.whole.students)
 
 
 def find_present(

@@ -14,7 +14,7 @@ from producer.schemas import Kind
 from worker.batches.clean import decide_by_shortcut
 from worker.batches.counts import Poison
 from worker.data_sets.values import Owner
-from worker.enrollment.confirming import LookUp, find_confirming
+from worker.enrollment.confirming import LookUp, WholeStudents, find_confirming
 from worker.enrollment.shortcuts import ShortcutResult
 from worker.enrollment.values import Times
 from worker.models import Course, Pair, Student
@@ -29,8 +29,8 @@ class Decided(NamedTuple):
     """The enrollments that they name."""
     others: Sequence[int] | None
     """The positions of the other requests in the chunk; None for all."""
-    students: Sequence[tuple[int, int]] = ()
-    """Students of whom everything is named, with the number of their enrollments."""
+    whole: WholeStudents = WholeStudents()
+    """Students of whom everything is named."""
 
 
 _NOTHING = Decided((), None)
@@ -84,8 +84,8 @@ class Filling:
         else:
             self._copy(chunk, names_in(Kind.ENROLLMENTS, chunk))
             result = decide_by_shortcut(connection, chunk, poison, times, derives, owner)
-        students = () if found is None else found.students
-        self._decided = Decided(result.pairs, result.rest, students)
+        whole = WholeStudents() if found is None else found.whole
+        self._decided = Decided(result.pairs, result.rest, whole)
         return result
 
     def _copy(self, chunk: Chunk, named: Named) -> None:

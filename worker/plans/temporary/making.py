@@ -151,7 +151,8 @@ class _Rehearsal:
         self._named = named
         self._rows = RealRows(connection)
         self._present: dict[str, Present] = {}
-        self._whole: list[tuple[int, int]] = []
+        self._students: list[int] = []
+        self._counts: list[int] = []
         now = clock()
         self.at = database_time(connection) or now
         self._ahead = max(timedelta(0), now - self.at)
@@ -215,7 +216,7 @@ class _Rehearsal:
             self._present[batch.batch_id] = present
         if not present.keeps(unchanged, losses):
             return None
-        found = ConfirmingRequests(unchanged.result(), present.drops, unchanged.whole_students())
+        found = ConfirmingRequests(unchanged.result(), present.drops, unchanged.whole)
         return _Read(chunk, fingerprint, LookUp(moment, data_set, found))
 
     def _moment_of(self, batch: StagedBatch) -> datetime:
@@ -259,14 +260,16 @@ class _Rehearsal:
         if self._plan.request.snapshot and batch.kind is Kind.ENROLLMENTS:
             decided = self._filling.take_decided(chunk)
             add_named_pairs(self._connection, chunk, decided.pairs, decided.others)
-            self._whole += decided.students
-            if len(self._whole) >= _STUDENTS:
+            self._students += decided.whole.students
+            self._counts += decided.whole.counts
+            if len(self._students) >= _STUDENTS:
                 self._add_whole()
 
     def _add_whole(self) -> None:
         """Add the students of whom chunks name all, many at once: each `COPY` has its price."""
-        add_named_students(self._connection, self._whole)
-        self._whole.clear()
+        add_named_students(self._connection, self._students, self._counts)
+        self._students.clear()
+        self._counts.clear()
 
     def planned(self, batch: StagedBatch, roster: Connection) -> PlannedBatch:
         """Return what a batch would do, as its ledger says.

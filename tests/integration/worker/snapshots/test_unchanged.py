@@ -275,7 +275,7 @@ def test_a_student_whose_courses_are_in_two_requests_is_looked_up(repeated: Data
         row = read_staged(connection, "third", 0)
     assert row is not None
     _, unchanged = unpack(row.unchanged, _fail)
-    assert (list(unchanged.students), list(unchanged.rest)) == ([2, 3, 4, 5], [0, 1])
+    assert (list(unchanged.whole.students), list(unchanged.rest)) == ([2, 3, 4, 5], [0, 1])
     done = finish(repeated, "third")
     assert (done.absent.absent, done.batches[0].books.already_enrolled) == (0, 15)
 

@@ -3,15 +3,13 @@
 Every function takes an open connection. Nothing here knows the rules or commits.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import JSON, BigInteger, Connection, Integer, String, bindparam, func, select
-from sqlalchemy import cast as cast_to
+from sqlalchemy import JSON, Connection, Integer, String, bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 
 from worker.database import copy
@@ -30,7 +28,7 @@ from worker.database.sets import (
     select_among,
     select_up_to,
 )
-from worker.models import PAIR_BITS, Base, Course, Pair, PlacedPair, Student, StudentCourse
+from worker.models import Base, Course, Pair, PlacedPair, Student, StudentCourse
 
 SAMPLE_SIZE = 20
 """About how many pairs are looked up to see whether a chunk is new."""
@@ -299,37 +297,6 @@ def _select_pairs_of(dialect: str, *, of_data_set: bool) -> Any:
         owner = bindparam("owner", type_=Integer())
         statement = statement.where(StudentCourse.data_set == owner)
     return statement.where(is_among(dialect, StudentCourse.student_id))
-
-
-def find_packed_pairs(
-    connection: Connection, students: Collection[int], data_set: int
-) -> list[int]:
-    """Return the pairs of the enrollments that a data set owns of some students, packed.
-
-    A packed pair is one integer (`worker.models.PAIR_BITS`): thousands of them are read and
-    compared in half the time that pairs take.
-    """
-    dialect = connection.dialect.name
-    parameters: dict[str, Any] = {**list_parameter(dialect, set(students)), "owner": data_set}
-    document = connection.scalar(_select_packed_pairs(dialect), parameters)
-    # PostgreSQL makes the text of an array faster than JSON, and `json` reads it faster.
-    return json.loads(document.translate(_BRACKETS)) if document else []
-
-
-_BRACKETS = str.maketrans("{}", "[]")
-
-
-@cache
-def _select_packed_pairs(dialect: str) -> Any:
-    row = StudentCourse
-    packed = cast_to(row.student_id, BigInteger) * 2**PAIR_BITS + row.course_id
-    as_array = func.array_agg if dialect == "postgresql" else func.json_group_array
-    listed = cast_to(as_array(packed), String())
-    return (
-        select(listed)
-        .where(row.data_set == bindparam("owner", type_=Integer()))
-        .where(is_among(dialect, row.student_id))
-    )
 
 
 def _find_existing(connection: Connection, rows: Sequence[AnyRow]) -> set[Pair]:

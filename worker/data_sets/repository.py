@@ -3,16 +3,22 @@
 Every function takes an open connection. Nothing here knows the rules or commits.
 """
 
+import json
+import sys
+from array import array
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Integer,
+    LargeBinary,
     and_,
     bindparam,
+    cast,
     delete,
     func,
     literal,
@@ -32,7 +38,7 @@ from worker.database.sets import (
     row_parameters,
     rows_as_table,
 )
-from worker.models import Batch, Instant, Pair, StudentCourse
+from worker.models import PAIR_BITS, Batch, Instant, Pair, StudentCourse
 from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow
 from worker.repository import find_pairs_of, shared_students
 
@@ -208,6 +214,42 @@ def _select_foreign(dialect: str) -> Any:
     source, row = rows_as_table(dialect, _PAIR), StudentCourse
     is_foreign = row.data_set.is_distinct_from(bindparam("owner", type_=Integer()))
     return select(*source.c, row.data_set).join(row, _is_pair(row, source)).where(is_foreign)
+
+
+def find_packed_pairs(
+    connection: Connection, students: Collection[int], data_set: int
+) -> Sequence[int]:
+    """Return the pairs of the enrollments that a data set owns of some students, packed.
+
+    A packed pair is one integer (`worker.models.PAIR_BITS`): thousands of them are read and
+    compared in half the time that pairs take.
+    """
+    dialect = connection.dialect.name
+    parameters: dict[str, Any] = {**list_parameter(dialect, set(students)), "owner": data_set}
+    packed = connection.scalar(_select_packed_pairs(dialect), parameters)
+    if packed is None or dialect != "postgresql":
+        listed: list[int] = json.loads(packed or "[]")
+        return listed
+    numbers = array("q", packed)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+@cache
+def _select_packed_pairs(dialect: str) -> Any:
+    row = StudentCourse
+    packed = cast(row.student_id, BigInteger) * 2**PAIR_BITS + row.course_id
+    if dialect == "postgresql":
+        # The bytes of big-endian integers take a third of the time that a JSON document takes.
+        listed = func.string_agg(func.int8send(packed), literal(b"", LargeBinary()))
+    else:
+        listed = func.json_group_array(packed)
+    return (
+        select(listed)
+        .where(row.data_set == bindparam("owner", type_=Integer()))
+        .where(is_among(dialect, row.student_id))
+    )
 
 
 def find_new_and_foreign(

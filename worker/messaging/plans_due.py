@@ -17,7 +17,7 @@ from producer.contract.routing import Queue
 
 log = logging.getLogger(__name__)
 
-NOTICE_SECONDS: Final = 0.1
+NOTICE_SECONDS: Final = 0.03
 """Seconds between two looks at whether a process of this worker has noted that a plan is due. Such
 a look reads a byte of memory."""
 
@@ -75,7 +75,7 @@ class PlanWatch:
     """Looks for plans that are due, one step at a time in one process of the pool.
 
     `step` does a step in a pool process, and returns whether another one may be due. While a step
-    applies chunks, `help_step` applies one at a time in each of the other processes, and returns
+    applies chunks, `help_step` applies a few at a time in each of the other processes, and returns
     whether there may be more.
     """
 

@@ -5,7 +5,8 @@ half of those that are left, because the other process begins with the first one
 """
 
 import random
-from typing import Final
+import time
+from typing import Any, Final
 
 from producer.schemas import Kind
 from worker.plans.advance import PlanWork
@@ -16,8 +17,12 @@ FEWEST: Final = 4
 """With fewer chunks left, a helper would only do what the other process is about to do."""
 
 
+HELP_SECONDS: Final = 0.1
+"""Seconds after which a helper looks again what is left, and lets other work have its turn."""
+
+
 def help_apply(work: PlanWork) -> bool:
-    """Apply one of the last chunks of a plan that is being applied; return whether one was applied.
+    """Apply some of the last chunks of a plan that is being applied; return whether any was.
 
     Only chunks of enrollments may be applied in any order, once the rosters before them are. Raises
     DBAPIError, and what `work.apply` raises, if the database is unavailable.
@@ -31,7 +36,18 @@ def help_apply(work: PlanWork) -> bool:
             continue
         if member.kind != Kind.ENROLLMENTS or len(numbers) < FEWEST:
             return False
-        # At random, so that several helpers seldom choose the same one.
-        number = random.choice(numbers[len(numbers) // 2 :])  # noqa: S311 - no secret
-        return apply_number(work.database, member, number, work.apply) is None
+        return _apply_some(work, member, numbers[len(numbers) // 2 :])
     return False
+
+
+def _apply_some(work: PlanWork, member: Any, numbers: list[int]) -> bool:
+    """Apply some of these chunks, until one fails; return whether any was applied."""
+    end = time.monotonic() + HELP_SECONDS
+    # In any order, so that several helpers seldom choose the same one.
+    random.shuffle(numbers)
+    for done, number in enumerate(numbers):
+        if apply_number(work.database, member, number, work.apply) is not None:
+            return done > 0
+        if time.monotonic() > end:
+            break
+    return True

@@ -24,6 +24,7 @@ from producer.schemas import Action
 from worker.batches.clean import decide_by_shortcut
 from worker.batches.counts import Poison
 from worker.data_sets.losses.repository import count_losses
+from worker.data_sets.repository import find_packed_pairs
 from worker.data_sets.values import Owner
 from worker.database.enrollment_lock import lock_enrollments
 from worker.enrollment.clean_requests import CleanRequests
@@ -36,7 +37,7 @@ from worker.enrollment.values import Times
 from worker.intervals.repository import find_newer_drops
 from worker.intervals.values import NewerDrops
 from worker.models import PAIR_BITS, Course, Student
-from worker.repository import MIN_COURSES, find_keys, find_packed_pairs
+from worker.repository import MIN_COURSES, find_keys
 from worker.snapshots.outlines import OutlinedChunk, outline_of
 
 

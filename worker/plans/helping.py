@@ -36,15 +36,15 @@ def help_apply(work: PlanWork) -> bool:
             continue
         if member.kind != Kind.ENROLLMENTS or len(numbers) < FEWEST:
             return False
-        return _apply_some(work, member, numbers[len(numbers) // 2 :])
+        last = numbers[len(numbers) // 2 :]
+        random.shuffle(last)  # So that several helpers seldom choose the same one.
+        return _apply_some(work, member, last[: len(numbers) - FEWEST + 1])
     return False
 
 
 def _apply_some(work: PlanWork, member: Any, numbers: list[int]) -> bool:
     """Apply some of these chunks, until one fails; return whether any was applied."""
     end = time.monotonic() + HELP_SECONDS
-    # In any order, so that several helpers seldom choose the same one.
-    random.shuffle(numbers)
     for done, number in enumerate(numbers):
         if apply_number(work.database, member, number, work.apply) is not None:
             return done > 0

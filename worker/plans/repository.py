@@ -282,7 +282,7 @@ def read_staged(connection: Connection, batch_id: str, number: int) -> Any | Non
 
 
 def find_changing(connection: Connection, batch_id: str, form: bytes) -> list[int]:
-    """Return the numbers of the stored chunks without unchanged requests that begin with a form."""
+    """Return the numbers of the stored chunks of which nothing is noted in a form."""
     staged = StagedChunk
     is_noted = func.substr(staged.unchanged, 1, 1) == literal(form, LargeBinary())
     is_changing = or_(staged.unchanged.is_(None), ~is_noted)

@@ -122,7 +122,7 @@ def _look(connection: Connection, new: Delivered) -> tuple[Any | None, dict[str,
     if new.kind is not Kind.ENROLLMENTS or new.chunk.data_set is None:
         return None, {}
     data_set = find_data_set(connection, new.chunk.data_set)
-    # First of all: what is lost later is noticed.
+    # Before anything is looked up, so that what is lost meanwhile is noticed.
     losses = None if data_set is None else count_losses(connection, data_set.id)
     if data_set is None or losses is None:
         return data_set, {}

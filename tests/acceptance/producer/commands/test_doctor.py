@@ -182,7 +182,7 @@ def test_an_unavailable_or_unmigrated_database_is_found(working: tuple[str, str]
     database.close()
     code, found = doctor(url, ENROLL_DATABASE_URL=database_url)
     assert code == 1
-    assert "outdated. It has migration 0003, not 0014" in found["database", "wrong"]
+    assert "outdated. It has migration 0003, not 0015" in found["database", "wrong"]
     assert "python -m worker.migrate" in found["database", "wrong"]
     with sqlite_taken_away(database_url):
         assert "as the worker sees it: unavailable" in doctor(url)[1]["database", "wrong"]

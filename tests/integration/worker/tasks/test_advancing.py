@@ -101,7 +101,7 @@ def test_a_stored_chunk_is_applied_with_one_connection(
     for _ in range(2):
         assert advance_next(work_on(repeated))
     if is_lost:
-        Feeds(repeated).by_hand(MOMENT + timedelta(hours=1), drop=[("B", "M2")])
+        Feeds(repeated).by_hand(MOMENT + timedelta(days=3), drop=[("B", "M2")])
     most = [0]
 
     def count(*_: Any) -> None:

@@ -81,7 +81,7 @@ def test_a_chunk_whose_plan_has_ended_is_left_alone(repeated: Database, services
     def apply(chunk: StoredChunk) -> str | None:
         with repeated.writing() as connection:
             connection.execute(delete(StagedChunk))
-        refused.append(advancing._apply(services, chunk))
+        refused.append(advancing._apply(services, chunk))  # noqa: SLF001 - for all who apply
         return refused[-1]
 
     advance_next(work_on(repeated)._replace(apply=apply))

@@ -22,7 +22,7 @@ from worker.plans.repository import (
     read_staged,
     staged_fingerprints,
 )
-from worker.plans.stored import Stored
+from worker.plans.stored import Stored, TextNeeded
 from worker.snapshots.unchanged import FORM, DecideUnchanged
 
 SLICE_SECONDS: Final = 20.0
@@ -146,22 +146,26 @@ def apply_number(
 
 
 def apply_unchanged(database: Database, chunk: StoredChunk, clock: Clock) -> Applied | None:
-    """Apply a chunk of which unchanged requests were noted; None if none were, and nothing is done.
+    """Apply a chunk of which unchanged requests were noted; None if it must be parsed.
 
-    The requests are looked up after all if they may change something by now. Raises DBAPIError.
+    That is so if none were noted, or if all of its requests were, and they may change something by
+    now. Then nothing was done. Raises LeaseLost, DBAPIError.
     """
-    read = chunk.stored.read_unchanged()
+    read = chunk.stored.read_for_transaction()
     if read is None:
         return None
-    return apply_read_chunk(
-        database,
-        chunk.kind,
-        read.chunk,
-        read.fingerprint,
-        origin=chunk.origin,
-        clock=clock,
-        decide_clean=DecideUnchanged(read.unchanged, read.losses),
-    )
+    try:
+        return apply_read_chunk(
+            database,
+            chunk.kind,
+            read.chunk,
+            read.fingerprint,
+            origin=chunk.origin,
+            clock=clock,
+            decide_clean=DecideUnchanged(read.unchanged, read.losses),
+        )
+    except TextNeeded:
+        return None
 
 
 def _is_whole(database: Database, holder: Holder, members: Sequence[Any]) -> bool:

@@ -24,6 +24,10 @@ class ReadChunk(NamedTuple):
     """How much its data set had lost then."""
 
 
+class TextNeeded(Exception):
+    """Something asks for the text of a chunk within a transaction, before the text was loaded."""
+
+
 class Stored(NamedTuple):
     """What is stored of a chunk."""
 
@@ -50,6 +54,28 @@ class Stored(NamedTuple):
 
         chunk, unchanged = unpack(self.unchanged, parse)
         return ReadChunk(chunk, self.fingerprint, unchanged, self.losses)
+
+    def read_for_transaction(self) -> ReadChunk | None:
+        """Read the chunk as `read_unchanged` does, for a transaction.
+
+        Its text is loaded now if some of its requests may change something. If not, what asks for
+        it raises TextNeeded: a transaction must not wait for a second connection.
+        """
+        read = self.read_unchanged()
+        if read is None:
+            return None
+        load = _needed
+        if read.unchanged.rest:
+            payload = self.load()
+
+            def load() -> bytes:
+                return payload
+
+        return self._replace(load=load).read_unchanged()
+
+
+def _needed() -> bytes:
+    raise TextNeeded
 
 
 def compressed(text: str) -> bytes:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from worker.plans.applying import StoredChunk
 from worker.plans.helping import help_apply
 from worker.plans.holder import catch_up
 from worker.plans.reports.repository import count_unfinished
-from worker.plans.repository import time_now
+from worker.plans.repository import LeaseLost, time_now
 from worker.tasks.delivery import ChunkDelivery
 
 if TYPE_CHECKING:
@@ -119,9 +120,9 @@ def _apply(services: "Services", chunk: StoredChunk) -> str | None:
         try:
             services.retry_policy.with_fallbacks(
                 delivery.task_id,
-                delivery.apply,
-                isolate=delivery.isolate,
-                give_up=delivery.give_up,
+                _while_stored(delivery.apply),
+                isolate=_while_stored(delivery.isolate),
+                give_up=_while_stored(delivery.give_up),
             )
             break
         except DatabaseUnavailable:
@@ -131,3 +132,16 @@ def _apply(services: "Services", chunk: StoredChunk) -> str | None:
     if chunk.kind is Kind.COURSES and delivery.applied and delivery.applied.counts.get("upserted"):
         services.cached.begin_generation()  # Copies of results name the titles of courses.
     return delivery.refused
+
+
+def _while_stored(way: Callable[[], None]) -> Callable[[], None]:
+    """Let a way to apply a stored chunk do nothing once the chunk is not stored any more.
+
+    Then its plan has ended, and neither another attempt nor a dead letter could read the chunk.
+    """
+
+    def run() -> None:
+        with suppress(LeaseLost):
+            way()
+
+    return run

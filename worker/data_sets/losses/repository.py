@@ -33,17 +33,22 @@ def _select_losses(dialect: str) -> Any:
 # On the connection of a plan, a temporary table hides the one with the triggers.
 _IS_COUNTED = {
     "postgresql": """
-        2 = (SELECT count(*) FROM pg_trigger t
+        5 = (SELECT count(*) FROM pg_trigger t
              JOIN pg_class c ON c.oid = t.tgrelid
              JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.relname = 'student_courses' AND t.tgenabled IN ('O', 'A')
-               AND t.tgname IN ('count_losses_by_delete', 'count_losses_by_update')
+             WHERE c.relname IN ('student_courses', 'students', 'courses')
+               AND t.tgenabled IN ('O', 'A')
+               AND t.tgname IN
+                   ('count_losses_by_delete', 'count_losses_by_update', 'count_losses_of_all')
                AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid)
                    ELSE n.nspname = :schema END)
     """,
     "sqlite": """
-        2 = (SELECT count(*) FROM main.sqlite_master
-             WHERE type = 'trigger' AND tbl_name = 'student_courses'
-               AND name IN ('count_losses_by_delete', 'count_losses_by_update'))
+        4 = (SELECT count(*) FROM main.sqlite_master
+             WHERE type = 'trigger' AND (tbl_name, name) IN (VALUES
+               ('student_courses', 'count_losses_by_delete'),
+               ('student_courses', 'count_losses_by_update'),
+               ('students', 'count_losses_by_students'),
+               ('courses', 'count_losses_by_courses')))
     """,
 }

@@ -299,8 +299,12 @@ class _Rehearsal:
 
     def _pairs_of(self, students: Collection[int]) -> Iterator[Pair]:
         """Yield the pairs that unchanged requests name of some students."""
-        for stored in self._plan.batches[-1].chunks():
-            if (read := stored.read_unchanged()) is not None:
+        batch = self._plan.batches[-1]
+        present = self._present.get(batch.batch_id)
+        for stored in batch.chunks():
+            read = stored.read_unchanged()
+            # A note that does not hold any more may mean other students.
+            if read and present and present.keeps(read.unchanged, read.losses):
                 yield from (pair for pair in read.unchanged.requests.pairs if pair[0] in students)
 
 

@@ -48,11 +48,17 @@ def _create_functions() -> None:
         $$
         """
     )
+    # Once for each transaction, however many rows it changes.
     op.execute(
         """
         CREATE FUNCTION count_losses_of_all() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE
+            this text := pg_current_xact_id()::text;
         BEGIN
-            EXECUTE format('UPDATE %I.data_sets SET losses = losses + 1', TG_TABLE_SCHEMA);
+            IF current_setting('enrollment.counted_in', true) IS DISTINCT FROM this THEN
+                EXECUTE format('UPDATE %I.data_sets SET losses = losses + 1', TG_TABLE_SCHEMA);
+                PERFORM set_config('enrollment.counted_in', this, true);
+            END IF;
             RETURN NULL;
         END
         $$
@@ -61,7 +67,7 @@ def _create_functions() -> None:
 
 
 _OF_SOME = {f"count_losses_by_{event}": event for event in ("delete", "update")}
-_OF_ALL = {"student_courses": "TRUNCATE", **dict.fromkeys(_ROSTER, "UPDATE OF sis_id")}
+_OF_ALL = ("student_courses", *_ROSTER)
 
 
 def _create_triggers() -> None:
@@ -70,10 +76,17 @@ def _create_triggers() -> None:
             f"CREATE TRIGGER {name} AFTER {event} ON student_courses"
             " REFERENCING OLD TABLE AS lost FOR EACH STATEMENT EXECUTE FUNCTION count_losses()"
         )
-    for table, event in _OF_ALL.items():
+    op.execute(
+        "CREATE TRIGGER count_losses_of_all AFTER TRUNCATE ON student_courses"
+        " FOR EACH STATEMENT EXECUTE FUNCTION count_losses_of_all()"
+    )
+    # When the transaction ends, so that one that stays open does not hold up drops.
+    for table in _ROSTER:
         op.execute(
-            f"CREATE TRIGGER count_losses_of_all AFTER {event} ON {table}"
-            " FOR EACH STATEMENT EXECUTE FUNCTION count_losses_of_all()"
+            f"CREATE CONSTRAINT TRIGGER count_losses_of_all AFTER UPDATE OF sis_id ON {table}"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+            " WHEN (OLD.sis_id IS DISTINCT FROM NEW.sis_id)"
+            " EXECUTE FUNCTION count_losses_of_all()"
         )
 
 

@@ -61,21 +61,17 @@ class Stored(NamedTuple):
         Its text is loaded now if some of its requests may change something. If not, what asks for
         it raises TextNeeded: a transaction must not wait for a second connection.
         """
-        read = self.read_unchanged()
-        if read is None:
-            return None
-        load = _needed
-        if read.unchanged.rest:
-            payload = self.load()
+        loaded: list[bytes] = []
 
-            def load() -> bytes:
-                return payload
+        def load() -> bytes:
+            if not loaded:
+                raise TextNeeded
+            return loaded[0]
 
-        return self._replace(load=load).read_unchanged()
-
-
-def _needed() -> bytes:
-    raise TextNeeded
+        read = self._replace(load=load).read_unchanged()
+        if read is not None and read.unchanged.rest:
+            loaded.append(self.load())
+        return read
 
 
 def compressed(text: str) -> bytes:

@@ -511,10 +511,30 @@ def test_nobody_sees_what_was_noted(twins: Twins, nights: list[Night]) -> None:
     assert seen(twins.noting) == seen(twins.looking)
 
 
+def losses(database: Database) -> int | None:
+    with database.reading() as connection:
+        return connection.scalar(select(DataSet.losses))
+
+
+def test_changed_ids_are_counted_when_they_are_committed(
+    new_database: Callable[[str], str],
+) -> None:
+    """Until then, they hold up no drops; and they are counted once, however many they are."""
+    with opened_database(new_database("postgresql")) as database:
+        store_roster(database, STUDENTS, COURSES)
+        create_data_set(database)
+        Feeds(database).batch("sis", [("S2", "C2"), ("S3", "C3")], MOMENT)
+        others = update(Student).where(Student.id != 2)
+        with database.writing() as renaming:
+            renaming.execute(others.values(sis_id="X" + Student.sis_id))
+            drop_by_hand(database)
+            assert losses(database) == 1
+        assert losses(database) == 2
+
+
 def test_rosters_are_not_touched(repeated: Database) -> None:
     """The ids of students and courses are all that a note depends on."""
     with repeated.writing() as connection:
         connection.execute(update(Student).values(name="Other"))
         connection.execute(update(Course).values(title="Other"))
-    with repeated.reading() as connection:
-        assert connection.scalar(select(DataSet.losses)) == 0
+    assert losses(repeated) == 0

@@ -503,7 +503,7 @@ def _nights(*between: Sequence[Any]) -> list[Night]:
 @example(_nights([], [], [], [("sis", ("S1", "C4"), 5)]))
 @example(_nights([], [], [], [], [], [], [("drop", ("S5", "C2"), 15)]))
 @example(_nights([], [], [], [], [], [], [("undo", ("S5", "C2"), 15)]))
-def test_nobody_sees_what_was_noted(twins: Twins, nights: list[Night]) -> None:
+def test_notes_change_nothing_that_is_seen(twins: Twins, nights: list[Night]) -> None:
     twins.clear()
     twins.used = 0
     twins.play(nights)

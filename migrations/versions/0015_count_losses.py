@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def _create_functions() -> None:
-    # Dynamic statements, because the search path of whoever changes a row may be another one.
+    # Dynamic statements, because the session that changes a row may have another search path.
     op.execute(
         """
         CREATE FUNCTION count_losses() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -28,10 +28,10 @@ from worker.undo.events.repository import (
 from worker.undo.owners.later_snapshots import list_dropped
 from worker.undo.owners.repository import find_adopted, find_ended
 from worker.undo.repository import (
+    chunks_with_fresh,
     find_batch,
     find_changes,
     find_past,
-    next_fresh,
     read_fresh,
 )
 from worker.undo.together import derived_changes, read_together
@@ -89,12 +89,10 @@ def _named_by(batch: UndoneBatch) -> str:
 
 def _pages_with_changes(database: Database, batch: UndoneBatch) -> Iterator[Page]:
     batch_id, others = _named_by(batch), batch.after_others
-    number: int | None = -1
-    while number is not None:
-        with database.reading() as connection:
-            number = next_fresh(connection, batch_id, number)
-        if number is not None:
-            yield Page(Source.FRESH, str(number))
+    with database.reading() as connection:
+        numbers = chunks_with_fresh(connection, batch_id)
+    for number in numbers:
+        yield Page(Source.FRESH, str(number))
     for source in (Source.LINES, Source.OWN):
         after: str | None = ""
         while after is not None:

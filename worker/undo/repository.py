@@ -113,14 +113,11 @@ def find_progress(connection: Connection, undo_id: str) -> Progress:
 # --- what the batch changed -------------------------------------------------------------------
 
 
-def next_fresh(connection: Connection, batch_id: str, after: int) -> int | None:
-    """Return the number of the next chunk with derived results."""
+def chunks_with_fresh(connection: Connection, batch_id: str) -> Sequence[int]:
+    """Return the numbers of the chunks with derived results, in their order."""
     chunk = BatchChunk
-    numbers = select(func.min(chunk.number)).where(
-        chunk.batch_id == batch_id, chunk.number > after, chunk.fresh.is_not(None)
-    )
-    number: int | None = connection.scalar(numbers)
-    return number
+    is_fresh = (chunk.batch_id == batch_id, chunk.fresh.is_not(None))
+    return connection.scalars(select(chunk.number).where(*is_fresh).order_by(chunk.number)).all()
 
 
 def read_fresh(connection: Connection, batch_id: str, number: int) -> FreshRequests | None:

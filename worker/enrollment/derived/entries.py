@@ -118,11 +118,14 @@ def unpack(entry: bytes) -> Entry | None:
 
 def unpack_all(fresh: FreshRequests) -> Iterator[tuple[int, Entry]]:
     """Yield the fresh requests of a chunk with their positions."""
-    starts = range(0, len(fresh.entries), fresh.size)
-    for position, start in enumerate(starts):
-        entry = unpack(fresh.entries[start : start + fresh.size])
-        if entry is not None:
-            yield position, entry
+    numbers = _in_network_order(array(_NUMBERS, fresh.entries)).tolist()
+    width = fresh.size // KEY_BYTES
+    has_zeros = 0 in numbers
+    for position, start in enumerate(range(0, len(numbers), width)):
+        student, *courses = numbers[start : start + width]
+        if student:
+            wanted = list(filter(None, courses)) if has_zeros else courses
+            yield position, Entry(abs(student), student < 0, wanted)
 
 
 def student_key(student: int, *, is_named_by_key: bool) -> bytes:

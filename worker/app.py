@@ -75,6 +75,7 @@ def make_app(settings: Settings) -> Celery:
     logs.configure(settings.log_format)
     signals.worker_init.connect(start, weak=False)
     signals.worker_init.connect(patches.notice_ended_processes, weak=False)
+    signals.worker_init.connect(patches.end_between_messages, weak=False)
     signals.worker_ready.connect(lambda **_: admission.watch(), weak=False)
     signals.worker_init.connect(_collect_garbage_rarely, weak=False)
     signals.worker_process_init.connect(_collect_garbage_rarely, weak=False)

@@ -169,6 +169,33 @@ def test_a_stopping_worker_requeues_the_messages_it_held(
     wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)))
 
 
+def test_a_worker_ends_even_if_it_is_stopped_while_it_hands_over_a_chunk(
+    small: Fleet, client: EnrollmentClient
+) -> None:
+    worker = small.start_worker()
+    enter_roster(client, ["S1", "S2"], ["C1", "C2"])
+    processes = worker.pool()
+    for process in processes:
+        process.suspend()
+    # More than fits into a pipe, so a part of it remains to be written.
+    unknown = [{"student_id": "S1", "course_ids": [f"C{i}-{'x' * 50}"]} for i in range(5_000)]
+    known = {"student_id": "S1", "course_ids": ["C1", "C2"]}
+    batch = client.submit_batch(Kind.ENROLLMENTS, [known, *unknown])
+    wait_for(lambda: waiting(small)() == 0)
+    time.sleep(0.5)
+    os.kill(worker.process.pid, signal.SIGTERM)
+    time.sleep(1)
+    for process in processes:
+        process.resume()
+    assert worker.process.wait(30) == 0
+    small.workers.remove(worker)
+    small.start_worker()
+    wait_for(lambda: client.batch(batch.batch_id).state == "done")
+    books = client.batch(batch.batch_id).books
+    assert (books.enrolled, books.already_enrolled, books.rejected) == (2, 0, 5_000)
+    assert small.broker.holds() == 0
+
+
 def test_a_full_redis_lets_workers_empty_its_queues(small: Fleet, client: EnrollmentClient) -> None:
     worker = small.start_worker()
     enter_roster(client, ["S1", "S2"], ["C1", "C2"])

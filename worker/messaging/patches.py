@@ -1,4 +1,4 @@
-"""Patch other libraries, in the four places where they offer no setting.
+"""Patch other libraries, in the five places where they offer no setting.
 
 Each patch says what it changes and why; tests/unit/worker/messaging/test_patches.py fails when one
 no longer works, or is no longer needed.
@@ -9,7 +9,7 @@ from typing import Any
 
 from billiard import pool
 from celery.apps import worker as celery_worker
-from celery.concurrency.asynpool import AsynPool
+from celery.concurrency.asynpool import AsynPool, _get_job_writer
 from prometheus_client import values
 
 
@@ -53,6 +53,25 @@ def notice_ended_processes(**_: Any) -> None:
 
     AsynPool._event_process_exit = look_when_ended  # noqa: SLF001
     AsynPool._track_child_process = track_if_running  # noqa: SLF001
+
+
+def end_between_messages(**_: Any) -> None:
+    """Let a worker that stops first finish what it is writing to its pool processes.
+
+    A large message, such as a chunk, fits into a pipe only in parts. Celery's warm shutdown writes
+    no further parts, but the message that ends the process: this takes it for the next part, and
+    waits for the others as long as the worker waits for the process to end, which is for ever.
+    """
+    close = AsynPool.close
+
+    def close_between_messages(self: AsynPool) -> None:
+        for job in tuple(self._cache.values()):
+            writer = _get_job_writer(job)
+            if writer in self._active_writers and job._write_to is not None:  # noqa: SLF001
+                self._flush_writer(job._write_to, writer)  # noqa: SLF001
+        close(self)
+
+    AsynPool.close = close_between_messages
 
 
 def count_in_all_processes() -> None:

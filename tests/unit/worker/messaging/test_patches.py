@@ -127,6 +127,53 @@ def test_without_the_patch_it_would_be_noticed_later_and_end_the_worker() -> Non
     assert seen == [None, "file descriptor is None"]
 
 
+# --- A worker that stops while it writes to a pool process --------------------------------------
+
+STOP_WHILE_WRITING = """
+import os, signal, threading
+from celery.concurrency.asynpool import AsynPool
+from kombu.asynchronous import Hub
+
+{patch}
+
+pool, hub = AsynPool(1, threads=False), Hub()
+pool.register_with_event_loop(hub)
+(process,) = pool._pool
+
+def give_up(*_):
+    print("it waits for ever", flush=True)
+    os.kill(process.pid, signal.SIGKILL)
+    os._exit(0)
+
+first = pool.apply_async(len, ("",))
+while not first.ready():
+    hub.run_once()
+os.kill(process.pid, signal.SIGSTOP)
+done = pool.apply_async(len, (b"more than a pipe holds" * 100_000,))
+while not pool._active_writers or not done._write_to:
+    hub.run_once()
+threading.Timer(0.5, os.kill, (process.pid, signal.SIGCONT)).start()
+signal.signal(signal.SIGALRM, give_up)
+signal.alarm(5)
+pool.close()
+pool.join()
+print(done.get())
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    ["from worker.messaging import patches; patches.end_between_messages()", APP],
+    ids=["the patch", "the app"],
+)
+def test_a_worker_that_stops_finishes_what_it_writes(patch: str) -> None:
+    assert run(STOP_WHILE_WRITING.format(patch=patch)).stdout == "2200000\n"
+
+
+def test_without_the_patch_it_would_wait_for_ever() -> None:
+    assert run(STOP_WHILE_WRITING.format(patch="")).stdout == "it waits for ever\n"
+
+
 # --- What Celery says when it is told to stop --------------------------------------------------
 
 STOP = """

@@ -184,6 +184,8 @@ def _status(
     known = Tally() if is_done else mark.tally
     received = max(known.rows, 0 if is_done else ledger.rows_through, ledger.rows)
     speed = _rows_per_second(ledger)
+    # The end of a batch that is discarded, or that waits for somebody, cannot be foreseen.
+    goes_on = standing.state is BatchState.RUNNING and standing.advice is None
     return BatchStatus(
         batch_id=batch_id,
         state=standing.state,
@@ -203,7 +205,7 @@ def _status(
         started_at=ledger.started_at,
         finished_at=ledger.finished_at if is_done else None,
         rows_per_second=speed,
-        seconds_left=(received - ledger.rows) / speed if speed and not is_done else None,
+        seconds_left=(received - ledger.rows) / speed if speed and goes_on else None,
     )
 
 

@@ -24,6 +24,7 @@ from worker.plans.applying import ApplyStored, apply_some
 from worker.plans.concluding import plan_chunks
 from worker.plans.finishing import finish_applied
 from worker.plans.holder import Holder, Turns, take_next
+from worker.plans.remedies import TRIES_AGAIN
 from worker.plans.repository import LeaseLost, find_members
 from worker.plans.starting import start_applying
 from worker.plans.sweeping import sweep_some
@@ -82,7 +83,7 @@ def _release(holder: Holder, error: Exception) -> None:
     # a message, and reports what the database refused in the same way.
     refusal = refusal_of(error) if is_outage(error) else getattr(error, "refusal", None)
     if refusal is not None:
-        detail = f"{refusal}. A worker tries again by itself."
+        detail = f"{refusal}. {TRIES_AGAIN}"
     release = partial(holder.retry, detail, attempts=holder.plan.attempts)
     try:
         _repeat(release, lambda e: is_outage(e) and not is_lock(e))

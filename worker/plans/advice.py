@@ -6,7 +6,7 @@ from typing import Any
 
 from producer.contract.plans import PlanState, Reason
 from producer.contract.printable import shell_argument
-from worker.batches.members.arrival import advice_on_missing
+from worker.batches.members.arrival import advice_on_missing, advice_on_waiting
 from worker.plans.poison import way_out
 from worker.plans.requests import request_of
 from worker.plans.times import MANY_ATTEMPTS
@@ -19,9 +19,17 @@ _LOST = (
 
 
 def advice_on(
-    plan: Any, members: Sequence[Any], reasons: Sequence[Reason], now: datetime
+    plan: Any,
+    members: Sequence[Any],
+    reasons: Sequence[Reason],
+    now: datetime,
+    waits_for: str | None = None,
 ) -> str | None:
-    """Return what to do about a plan, or why it was discarded; None if nothing is wrong."""
+    """Return what to do about a plan, or why it was discarded; None if nothing is wrong.
+
+    `waits_for` is the plan that comes before it.
+    """
+    waiting = advice_on_waiting(waits_for, plan.data_set_name)
     match PlanState(plan.state):
         case PlanState.HELD:
             why = " ".join(reason.message for reason in reasons)
@@ -35,10 +43,10 @@ def advice_on(
                 request = request_of(plan)
                 return _LOST.format(plan.attempts, shell_argument(plan.id), way_out(request))
             waits = plan.detail and f"The plan could not be made yet: {plan.detail}"
-            return advice_on_missing(members, now) or waits
+            return advice_on_missing(members, now) or waiting or waits
         case PlanState.DISCARDED:
             return plan.detail or "It was discarded."
-        case PlanState.APPLYING | PlanState.SWEEPING | PlanState.APPROVED if plan.detail:
-            return f"It cannot continue: {plan.detail}"
+        case PlanState.APPLYING | PlanState.SWEEPING | PlanState.APPROVED:
+            return waiting or (plan.detail and f"It cannot continue: {plan.detail}")
         case _:
             return None

@@ -14,6 +14,7 @@ from worker.batches.repository import find_chunk, find_chunks
 from worker.database.engine import Database
 from worker.moments import Clock
 from worker.plans.holder import Holder
+from worker.plans.remedies import RETRY
 from worker.plans.repository import (
     LeaseLost,
     find_changing,
@@ -115,8 +116,7 @@ def apply_some(database: Database, holder: Holder, apply: ApplyStored) -> bool:
             if why is not None:
                 holder.retry(
                     f"chunk {number} of the batch {member.batch_id} could not be applied and became"
-                    f" a dead letter ({why}). Ask the operator to retry it (`enroll dead-letters"
-                    " list`); then the plan continues by itself."
+                    f" a dead letter ({why}). {RETRY}"
                 )
                 return False
     return _is_whole(database, holder, members)

@@ -9,6 +9,7 @@ from producer.contract.plans import Decision, PlanState
 from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database, transaction
 from worker.moments import Clock, own_clock
+from worker.plans.remedies import cause_in
 from worker.plans.repository import (
     find_plans_of,
     finish,
@@ -86,7 +87,7 @@ def _detail(plan: Any) -> str:
         return f"{DISCARDED} Nothing was applied."
     return (
         f"{DISCARDED} What had been applied stays, and no enrollment was dropped for being absent"
-        f" from the file. The plan could not be finished: {plan.detail}"
+        f" from the file. The plan could not be finished: {cause_in(plan.detail)}"
     )
 
 

@@ -16,6 +16,7 @@ from producer.schemas import Kind
 from worker.batches.apply import Applied, ChunkOutcome, apply_read_chunk, read_chunk, text_of
 from worker.batches.together import ReceivedChunk, apply_together
 from worker.database.engine import Database
+from worker.database.errors import sentence_of
 from worker.dead_letters.letters import keep
 from worker.models import LetterReason
 from worker.moments import Clock, TrustingClock, moment_of_message, own_clock, read_clock
@@ -60,6 +61,8 @@ class ChunkDelivery:
         self._arguments = (args, kwargs)
         self._origin = origin
         self._started = time.perf_counter()
+        self._failure: str | None = None
+        """The error of the chunk without its poison records, if it did not kill its process."""
         self.refused: str | None = None
         self.applied: Applied | None = None
         self.completes_plan = False
@@ -133,14 +136,18 @@ class ChunkDelivery:
 
     def isolate(self) -> None:
         """Apply the chunk without its poison records. Raises TrialInterrupted."""
-        outcome = isolate_chunk(
-            self._database,
-            self._kind,
-            self._payload,
-            self._origin,
-            store=self.stage if self._from_plan is None else None,
-            clock=self._clock,
-        )
+        try:
+            outcome = isolate_chunk(
+                self._database,
+                self._kind,
+                self._payload,
+                self._origin,
+                store=self.stage if self._from_plan is None else None,
+                clock=self._clock,
+            )
+        except Exception as error:
+            self._failure = sentence_of(error)
+            raise
         if isinstance(outcome, Applied):
             if self.applied is None:  # What was stored for a plan is reported already.
                 self.report(outcome)
@@ -149,9 +156,10 @@ class ChunkDelivery:
 
     def give_up(self) -> None:
         """Store the whole chunk as a dead letter, for an operator."""
-        self._dead_letter(
-            LetterReason.NOT_PROCESSED, "it killed its worker even without its poison records"
-        )
+        what = "killed its worker" if self._failure is None else "failed"
+        why = f"it {what} even without its poison records"
+        cause = "" if self._failure is None else f": {self._failure}"
+        self._dead_letter(LetterReason.NOT_PROCESSED, why + cause)
 
     def report(self, applied: Applied, together: int = 1, conflict: str | None = None) -> None:
         """Report what was done, in a transaction of several chunks that were applied `together`.

@@ -1,9 +1,10 @@
-"""Decide how much of a plan has arrived: pure functions on the rows of its members."""
+"""Decide how much of a plan has arrived, and say what it waits for: pure functions."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from producer.contract.printable import shell_argument
 from worker.batches.state import STALLED_SECONDS
 
 _RESUME = "submit it again under the same batch id (`enroll submit --resume` does that)"
@@ -52,4 +53,15 @@ def advice_on_missing(members: Sequence[Any], now: datetime) -> str | None:
         f"Chunks of {', '.join(missing)} are missing, and nothing has arrived for"
         f" {STALLED_SECONDS:.0f} s. Nothing is planned or applied before all have arrived:"
         f" {_RESUME}."
+    )
+
+
+def advice_on_waiting(waits_for: str | None, data_set: str | None) -> str | None:
+    """Return what a snapshot waits for that another plan comes before; None if none does."""
+    if waits_for is None:
+        return None
+    return (
+        f"It waits until {waits_for}, another snapshot of the data set {data_set}, is applied, and"
+        f" then continues by itself. `enroll plan {shell_argument(waits_for)}` shows whether that"
+        " one continues."
     )

@@ -11,7 +11,7 @@ from producer.contract.marks import AgedMark, SubmissionMark
 from producer.contract.plans import PlanState
 from producer.contract.printable import shell_argument
 from producer.schemas import Kind
-from worker.batches.members.arrival import advice_on_missing
+from worker.batches.members.arrival import advice_on_missing, advice_on_waiting
 from worker.batches.state import DeadChunks, Standing, advice_on_conflicts, advice_on_failures
 
 _BY_PLAN: Final = {
@@ -39,7 +39,7 @@ class Membership(NamedTuple):
         if state is PlanState.STAGED:
             return self._staged(dead, now)
         if state in _BY_PLAN:
-            advice = self._held() if state is PlanState.HELD else detail
+            advice = self._held() if state is PlanState.HELD else self._waiting() or detail
             return Standing(_BY_PLAN[state], advice)
         is_done = applied.state is BatchState.DONE
         if state is PlanState.DISCARDED and not is_done:
@@ -65,8 +65,12 @@ class Membership(NamedTuple):
         failures = advice_on_failures(dead) if dead.failed else None
         parts = (failures, advice_on_conflicts(dead), missing)
         state = BatchState.STAGED if missing is None else BatchState.STALLED
-        waits = self.member.detail and f"The plan could not be made yet: {self.member.detail}"
+        detail = self.member.detail
+        waits = self._waiting() or (detail and f"The plan could not be made yet: {detail}")
         return Standing(state, " ".join(filter(None, parts)) or waits)
+
+    def _waiting(self) -> str | None:
+        return advice_on_waiting(self.member.waits_for, self.member.data_set_name)
 
     def _held(self) -> str:
         word = shell_argument(self.member.plan_id)

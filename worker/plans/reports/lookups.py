@@ -18,7 +18,7 @@ from producer.contract.plans import (
 )
 from producer.schemas import Kind
 from worker.batches.members.arrival import all_chunks_arrived
-from worker.batches.members.repository import members_of_plans
+from worker.batches.members.repository import find_waits_for, members_of_plans
 from worker.database.engine import Database
 from worker.intervals.undone.repository import find_undos
 from worker.moments import Clock, own_clock
@@ -46,8 +46,9 @@ def plan_status(database: Database, plan_id: str, *, clock: Clock = own_clock) -
             )
         members = find_members(connection, plan_id)
         now = time_now(connection, clock)
+        waits_for = find_waits_for(connection, plan_id)
         undo = find_undos(connection, [plan_id]).get(plan_id)
-    status = _status(plan, members, now)
+    status = _status(plan, members, now, waits_for)
     if undo is None:
         return status
     return status.model_copy(update={"undone_by": undo.batch_id, "undone_at": undo.begun_at})
@@ -64,7 +65,7 @@ def before_first_chunk(unknown: PlanStatus, batch: BatchStatus) -> PlanStatus:
     return unknown.model_copy(update={**facts, "submitted_at": batch.submitted_at})
 
 
-def _status(plan: Any, members: list[Any], now: datetime) -> PlanStatus:
+def _status(plan: Any, members: list[Any], now: datetime, waits_for: str | None) -> PlanStatus:
     request = request_of(plan)
     report, applied = plan.report or {}, plan.applied or {}
     reasons = tuple(Reason.model_validate(each) for each in report.get("reasons", ()))
@@ -74,7 +75,7 @@ def _status(plan: Any, members: list[Any], now: datetime) -> PlanStatus:
     return PlanStatus(
         plan_id=plan.id,
         state=PlanState(plan.state),
-        advice=advice_on(plan, members, reasons, now),
+        advice=advice_on(plan, members, reasons, now, waits_for),
         purpose=request.purpose,
         snapshot=request.snapshot,
         data_set=plan.data_set_name,

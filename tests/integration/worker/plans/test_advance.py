@@ -260,12 +260,36 @@ def test_the_operator_may_discard_a_plan_that_cannot_be_finished(database: Datab
     with pytest.raises(DecisionRefused, match="already being applied"):
         decide(database, "b", Decision.DISCARD, None)
     advance_next(work._replace(apply=lambda stored: "no" if stored.number else work.apply(stored)))
+    assert "then the plan continues by itself" in str(plan_status(database, "b").advice)
     decide(database, "b", Decision.DISCARD, None)
     status_of_plan = plan_status(database, "b")
     assert status_of_plan.state is PlanState.DISCARDED
     assert "What had been applied stays" in str(status_of_plan.advice)
+    assert str(status_of_plan.advice).endswith("became a dead letter (no).")
     assert enrolled(database) == {(1, 1)}
     assert status(database).state is BatchState.DISCARDED
+    assert status(database).advice == status_of_plan.advice
+
+
+def test_no_end_is_foretold_of_a_batch_that_does_not_go_on(database: Database) -> None:
+    for each in chunks_of(request(), *[[pairs(name, "M1")] for name in ("A", "B", "C")]):
+        stage(database, each)
+    work = work_on(database)
+    while plan_status(database, "b").state is not PlanState.APPLYING:
+        advance_next(work)
+    left: list[float | None] = []
+
+    def apply(stored: StoredChunk) -> str | None:
+        if stored.number < 2:
+            return work.apply(stored)
+        left.append(status(database).seconds_left)
+        return "no"
+
+    advance_next(work._replace(apply=apply))
+    assert left != [None]
+    assert status(database).seconds_left is None
+    decide(database, "b", Decision.DISCARD, None)
+    assert status(database).seconds_left is None
 
 
 def test_other_chunks_under_the_id_of_a_planned_batch_are_never_mixed_with_its_own(

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, update
 
 from producer.contract.batches import BatchState
-from producer.contract.plans import Decision, PlanState
+from producer.contract.plans import Decision, PlanState, PlanStatus
 from producer.schemas import Kind
 from support.chunks import apply_chunk, books, chunk, pairs, status
 from support.databases import enrolled_pairs, store_roster
@@ -263,14 +263,42 @@ def test_while_a_snapshot_is_applied_no_other_of_its_data_set_is_planned_or_star
     assert lost is not None
     assert lost.plan.id == "now"
     submit(database, "next", STUDENTS[1:], day=3)
-    assert advance(database, "next").state is PlanState.STAGED
+    waits = advance(database, "next")
+    assert waits.state is PlanState.STAGED
+    says_why(database, waits)
+    assert status(database, "now").advice is None
     with database.writing() as connection:
         connection.execute(
             update(PlanRow).where(PlanRow.id == "next").values(state=PlanState.APPROVED, data_set=1)
         )
     make_due_only(database, "next")
-    assert advance(database, "next").state is PlanState.APPROVED
+    waits = advance(database, "next")
+    assert waits.state is PlanState.APPROVED
+    says_why(database, waits)
     assert swept_at(database) == MOMENT + 2 * DAY
+
+
+def says_why(database: Database, waits: PlanStatus) -> None:
+    """Check that a plan, and its batch, name the plan that they wait for."""
+    assert waits.advice == (
+        "It waits until now, another snapshot of the data set sis, is applied, and then continues"
+        " by itself. `enroll plan now` shows whether that one continues."
+    )
+    assert status(database, waits.plan_id).advice == waits.advice
+
+
+def test_a_dry_run_or_another_data_set_makes_no_snapshot_wait(database: Database) -> None:
+    plan = request(("other", Kind.ENROLLMENTS))
+    submit(database, "dry", STUDENTS, purpose="report")
+    submit(database, "waits", STUDENTS, day=1)
+    for each in chunks_of(plan, [pairs("S1", "C2")], batch_id="other", data_set="sis"):
+        stage(database, each)
+    with database.writing() as connection:
+        others = PlanRow.id.in_(("dry", "other"))
+        connection.execute(update(PlanRow).where(others).values(state=PlanState.DONE))
+        is_batch = PlanRow.id == "other"  # It is applied, but it is no snapshot.
+        connection.execute(update(PlanRow).where(is_batch).values(state=PlanState.APPLYING))
+    assert plan_status(database, "waits").advice is None
 
 
 def make_due_only(database: Database, plan_id: str) -> None:

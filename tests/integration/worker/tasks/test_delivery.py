@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from producer.contract.headers import BatchOrigin
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Code, Kind
 from support.databases import dead_letters
 from support.malformed import message
+from support.staging import request
 from worker.batches.repository import find_origins
 from worker.batches.status import batch_statuses
 from worker.database.engine import Database
@@ -217,6 +219,26 @@ def test_giving_up_stores_the_chunk_whole_and_applies_nothing(database: Database
     assert (letter.form, letter.reason, letter.batch_id) == ("call", "not_processed", "b")
     assert json.loads(letter.content) == call(sent)
     assert books(database) == {}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("of_plan", [False, True], ids=["applied", "stored for a plan"])
+def test_a_chunk_that_fails_without_killing_its_worker_says_how(
+    database: Database, *, of_plan: bool
+) -> None:
+    table = "staged_chunks" if of_plan else "batch_chunks"
+    with database.writing() as connection:
+        for statement in POISON[connection.dialect.name]:
+            in_table = statement.replace("student_courses", table)
+            connection.execute(text(in_table.replace("NEW.course_id = 3", "NEW.number = 0")))
+    plan = request().model_dump(mode="json") if of_plan else None
+    sent = chunk(GOOD, plan=plan)
+    delivery = ChunkDelivery(database, Events(Metrics()), Kind.ENROLLMENTS, "task", [sent], {})
+    with pytest.raises(DBAPIError, match="a fault"):
+        delivery.isolate()
+    delivery.give_up()
+    (letter,) = dead_letters(database)
+    assert letter.detail == "it failed even without its poison records: a fault"
 
 
 @pytest.mark.parametrize("as_message", [False, True], ids=["a call", "a message"])

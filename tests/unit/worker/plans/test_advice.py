@@ -33,7 +33,7 @@ WITHOUT_PLAN = "Submit the file without a plan"
 
 def advice(plan: PlanRequest, state: PlanState, *, arrived: int = 2, **fields: Any) -> str:
     row = {"id": "b", "state": state, "detail": None, "attempts": 0, **fields}
-    row |= {"request": plan.model_dump(mode="json")}
+    row |= {"data_set_name": "sis", "request": plan.model_dump(mode="json")}
     member = SimpleNamespace(
         batch_id="b", chunks=2, staged=arrived, rows=2, rows_through=2, staged_at=QUIET
     )

@@ -15,6 +15,7 @@ from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
 from worker.batches.apply import Applied, ChunkOutcome, apply_read_chunk, read_chunk, text_of
 from worker.batches.together import ReceivedChunk, apply_together
+from worker.data_sets.repository import TooManyDataSets
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
 from worker.models import LetterReason
@@ -100,11 +101,15 @@ class ChunkDelivery:
         if chunk.plan is not None and self._from_plan is None:
             self.stage(chunk, fingerprint)
             return
-        self.report(
-            apply_read_chunk(
+        try:
+            applied = apply_read_chunk(
                 self._database, self._kind, chunk, fingerprint, origin=origin, clock=self._clock
             )
-        )
+        except TooManyDataSets as error:
+            # No record is to blame, so none is looked for.
+            self._dead_letter(LetterReason.NOT_PROCESSED, str(error))
+        else:
+            self.report(applied)
 
     def read(self) -> ReceivedChunk:
         """Return the chunk as it came. Raises ValidationError."""
@@ -150,7 +155,9 @@ class ChunkDelivery:
     def give_up(self) -> None:
         """Store the whole chunk as a dead letter, for an operator."""
         self._dead_letter(
-            LetterReason.NOT_PROCESSED, "it killed its worker even without its poison records"
+            LetterReason.NOT_PROCESSED,
+            "it killed its worker or failed even without its poison records; the worker's log says"
+            " how",
         )
 
     def report(self, applied: Applied, together: int = 1, conflict: str | None = None) -> None:

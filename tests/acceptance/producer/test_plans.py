@@ -338,6 +338,9 @@ def test_a_batch_must_be_a_member_of_its_plan(client: EnrollmentClient) -> None:
     plan = PlanRequest(id=own, members=(member,), purpose=PlanPurpose.REPORT)
     with pytest.raises(InvalidRequest, match="plan: it has no member"):
         client.submit_batch("enrollments", [], batch_id=own_id("other"), plan=plan)
+    for wrong in ({}, plan.model_dump(), own, False):
+        with pytest.raises(InvalidRequest, match="plan: must be a PlanRequest, not"):
+            client.submit_batch("enrollments", [], plan=wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="data_set: only enrollments belong"):
         client.submit_batch("students", [], data_set="s")
     snapshot = PlanRequest(**{**dict(plan), "snapshot": True})

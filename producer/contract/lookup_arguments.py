@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from producer.contract.batches import BatchCursor, BatchState
-from producer.contract.explain import explain_argument
+from producer.contract.explain import explain_argument, parse_record
 from producer.contract.lookups import (
     Identifiers,
     Limit,
@@ -42,7 +42,6 @@ STATE: TypeAdapter[BatchState | None] = TypeAdapter(BatchState | None)
 SEARCH: TypeAdapter[str] = TypeAdapter(SearchText)
 KIND: TypeAdapter[Kind | None] = TypeAdapter(Kind | None)
 CODE: TypeAdapter[Code | None] = TypeAdapter(Code | None)
-DECISION: TypeAdapter[DecisionMessage] = TypeAdapter(DecisionMessage)
 SUBMITTER: TypeAdapter[str | None] = TypeAdapter(SubmitterName | None)
 
 
@@ -57,3 +56,11 @@ def checked(adapter: TypeAdapter[T], value: Any, name: str) -> T:
     except ValidationError as error:
         # The client reads this text; pydantic's exception would not survive the trip as JSON.
         raise InvalidArgument(explain_argument(error, value, name)) from None
+
+
+def checked_decision(value: Any) -> DecisionMessage:
+    """Return the argument of a decision. Raises InvalidArgument, which names each wrong field."""
+    decision, problems = parse_record(DecisionMessage, value)
+    if decision is None:
+        raise InvalidArgument("; ".join(problem.message for problem in problems))
+    return decision

@@ -164,6 +164,17 @@ def checked_options(*given: Any) -> PlanOptions:
     return options
 
 
+def checked_plan(plan: Any) -> PlanRequest | None:
+    """Return what a caller gave as a plan. Raises InvalidRequest if it is none."""
+    if plan is None or isinstance(plan, PlanRequest):
+        return plan
+    raise _invalid(
+        "plan",
+        f"must be a PlanRequest, not {str(plan)[:40]!a}, which is a {type(plan).__name__}; make one"
+        " with `producer.PlanRequest`",
+    )
+
+
 def checked_membership(
     batch: SubmittedBatch, data_set: str | None, plan: PlanRequest | None
 ) -> Membership:

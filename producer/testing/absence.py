@@ -36,6 +36,11 @@ class Absence(NamedTuple):
     passed_on: tuple[Pair, ...]
     courses: tuple[CourseDrops, ...]
 
+    @property
+    def listed(self) -> list[Pair]:
+        """The enrollments that the plan drops or passes on."""
+        return sorted({*self.drops, *self.passed_on})
+
 
 NOTHING_ABSENT = Absence(0, AbsentRows(), (), (), ())
 
@@ -89,6 +94,25 @@ def find_absence(
     rows = AbsentRows(absent=len(absent), **counts)
     courses = tuple(_courses(world, before, drops))
     return Absence(len(before), rows, tuple(drops), tuple(passed_on), courses)
+
+
+def fate_of(world: World, data_set: str, moment: datetime, pair: Pair) -> str:
+    """Return what becomes of a planned drop of a snapshot of a data set when its turn has come."""
+    intervals = world.enrollments.intervals
+    if pair not in intervals.open:
+        return "not_enrolled"
+    owner = intervals.owners.get(pair)
+    if owner is None or (owner == data_set and intervals.confirmed_at(pair) >= moment):
+        return "kept_newer"
+    is_passed_on = owner != data_set or world.data_sets.heir_of(pair) is not None
+    return "passed_on" if is_passed_on else "dropped"
+
+
+def swept_rows(planned: AbsentRows, fates: Iterable[str]) -> AbsentRows:
+    """Return what became of the enrollments of a plan that a snapshot does not name."""
+    counts = Counter(planned.model_dump() | {"dropped": 0, "passed_on": 0})
+    counts.update(fates)
+    return AbsentRows(**counts)
 
 
 def _courses(world: World, before: set[Pair], drops: Iterable[Pair]) -> Iterator[CourseDrops]:

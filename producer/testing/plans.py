@@ -28,9 +28,11 @@ from producer.testing.absence import (
     NOTHING_ABSENT,
     Absence,
     Named,
+    fate_of,
     find_absence,
     named_by,
     reasons_to_hold,
+    swept_rows,
 )
 from producer.testing.data_sets import Snapshot
 from producer.testing.intervals import Pair
@@ -135,6 +137,7 @@ class Plans:
             snapshot=request.snapshot,
             file_name=staged.origin.file_name,
             submitter=staged.origin.submitter,
+            batches=tuple(PlannedBatch(batch_id=m.batch_id, kind=m.kind) for m in request.members),
         )
         members = {member.batch_id: _Member(member.kind) for member in request.members}
         plan = self._plans.setdefault(request.id, _Plan(request, members, status))
@@ -210,11 +213,11 @@ class Plans:
             self._discard_older(data_set, moment, times)
             world.data_sets.sweep(data_set, moment)
         batches = tuple(_apply_all(world, plan))
-        applied = AbsentRows()
+        applied = None
         if plan.request.snapshot and data_set is not None:
             applied = self._sweep(plan, data_set, moment, times)
         differences = [] if batches == plan.status.batches else ["The counts are not as planned."]
-        if applied != plan.status.absent:
+        if applied not in (None, plan.status.absent):
             differences.append("Newer requests changed what was to be dropped.")
         dropped = Counter(course for (_, course), end in plan.outcomes.items() if end == "dropped")
         plan.change(
@@ -235,27 +238,30 @@ class Plans:
                 self._discard(other, times, "A newer snapshot of its data set was applied.")
 
     def _sweep(self, plan: _Plan, data_set: str, moment: Any, times: Times) -> AbsentRows:
-        """Drop what was planned, pass on what others name, and adopt; return what was done."""
+        """Drop or pass on what was planned and nothing else, and adopt; return what was done."""
         world = self._world
         named, adopted = _named(world, plan), set[Pair]()
         if plan.request.adopt:
             intervals = world.enrollments.intervals
             adopted = named.pairs & intervals.open.keys() - intervals.owners.keys()
             world.data_sets.change_owner(adopted, None, data_set)
-        found = find_absence(world, data_set, moment, named, set())
-        for pair in found.passed_on:
+        planned = plan.absence
+        fates = {pair: fate_of(world, data_set, moment, pair) for pair in planned.listed}
+        for pair in planned.passed_on:
+            fates[pair] = "kept_newer" if fates[pair] == "dropped" else fates[pair]
+        own = world.data_sets.owned_by(data_set)
+        passed_on = [pair for pair, fate in fates.items() if fate == "passed_on" and pair in own]
+        for pair in passed_on:
             if (heir := world.data_sets.heir_of(pair)) is not None:
                 world.data_sets.pass_on(pair, heir)
-        drops = [pair for pair in found.drops if pair in plan.outcomes]
+        drops = sorted(pair for pair, fate in fates.items() if fate == "dropped")
         for position, pair in enumerate(drops):
             _drop(world, plan, pair, position, Times(moment, times.now))
-        for pair in plan.outcomes:
-            kept = "passed_on" if pair in found.passed_on else "kept_newer"
-            plan.outcomes[pair] = "dropped" if pair in drops else kept
+        plan.outcomes = {pair: fates[pair] for pair in plan.outcomes}
         world.data_sets.forget_notes_of(data_set, moment, named.pairs)
-        snapshot = Snapshot(data_set, moment, frozenset(adopted), frozenset(found.passed_on))
+        snapshot = Snapshot(data_set, moment, frozenset(adopted), frozenset(passed_on))
         world.data_sets.snapshots[plan.request.id] = snapshot
-        return found.rows
+        return swept_rows(planned.rows, fates.values())
 
     # --- what is asked and decided --------------------------------------------------------------
 

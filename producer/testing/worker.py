@@ -14,7 +14,6 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.lookup_arguments import (
     CODE,
     CURSOR,
-    DECISION,
     ID,
     ID_OR_NONE,
     IDS,
@@ -242,7 +241,11 @@ class MemoryWorker:
         return self._plans.drops(named, cursor, page_size)
 
     def _decide(self, decision: Any) -> Any:
-        return self._plans.decide(_checked(DECISION, decision, "decision"), self._times)
+        try:
+            wanted = arguments.checked_decision(decision)
+        except InvalidArgument as error:
+            raise LookupFailed(str(error)) from None
+        return self._plans.decide(wanted, self._times)
 
     def _rehearse_undo(self, batch_id: Any) -> Any:
         return self._undos.preview(_checked(TEXT, batch_id, "batch_id"), self._times.now)

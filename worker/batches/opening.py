@@ -9,7 +9,7 @@ from producer.contract.chunks import Chunk
 from producer.contract.headers import BatchOrigin
 from producer.schemas import Kind
 from worker.batches.repository import OpenBatch, find_kind, open_batch
-from worker.data_sets.repository import data_set_key, find_data_set
+from worker.data_sets.repository import MAX_NAMED, data_set_key, find_data_set
 from worker.data_sets.values import Owner
 from worker.moments import own_clock
 
@@ -27,7 +27,7 @@ def data_set_of(connection: Connection, chunk: Chunk, now: datetime) -> int | No
         return int(known.id)
     if find_kind(connection, chunk.batch_id) is not None:
         return None
-    return data_set_key(connection, chunk.data_set, now)
+    return data_set_key(connection, chunk.data_set, now, most=MAX_NAMED)
 
 
 def names_another(chunk: Chunk, batch: OpenBatch, data_set: int | None) -> bool:

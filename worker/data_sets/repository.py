@@ -27,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 
+from producer.contract.printable import shell_argument
 from worker.data_sets.values import Owner
 from worker.database.planning import planning_on
 from worker.database.sets import (
@@ -44,6 +45,10 @@ from worker.repository import find_pairs_of, shared_students
 
 MAX_DATA_SETS: Final = 2**15 - 1
 """The most data sets that a database can have: their keys are small integers."""
+
+MAX_NAMED: Final = 30_000
+"""How many of these may be made because batches name them. The rest is left for the operator, who
+could else create none any more once submitters have used up all keys."""
 
 _ATTEMPTS: Final = 20
 """How often a key is tried that other transactions may take at the same time."""
@@ -69,23 +74,34 @@ _DATA_SET = DataSet.__table__.columns
 _BY_NAME = select(*_DATA_SET).where(DataSet.name == bindparam("name"))
 
 
-def data_set_key(connection: Connection, name: str, now: datetime) -> int:
-    """Return the key of a data set; create it if it does not exist. Raises TooManyDataSets."""
+def data_set_key(
+    connection: Connection, name: str, now: datetime, *, most: int | None = None
+) -> int:
+    """Return the key of a data set; create it if it does not exist.
+
+    `most` is the most data sets that there may be then, if that is not MAX_DATA_SETS. Raises
+    TooManyDataSets.
+    """
+    most = MAX_DATA_SETS if most is None else most
     for _ in range(_ATTEMPTS):
         key = connection.scalar(_FIND_KEY, {"name": name})
         if key is not None:
             return int(key)
         least = connection.scalar(_NEXT_KEY) or 1
-        if least > MAX_DATA_SETS:
+        if least > most:
             break
         new = insert_into(connection.dialect.name, DataSet).values(
             id=least, name=name, snapshots=False, created_at=now
         )
         # Another transaction may take the key or the name first; this one then looks again.
         connection.execute(new.on_conflict_do_nothing())
+    way_out = "use the name of an existing one (`enroll data-sets list`)"
+    if most < MAX_DATA_SETS:
+        command = f"`enroll data-sets create {shell_argument(name)}`"
+        way_out += f", or ask the operator to run {command}, then submit the batch again"
     raise TooManyDataSets(
-        f"the data set {name!r} cannot be created: there are {MAX_DATA_SETS:,} already, or many are"
-        " being created at once; use the name of an existing one (`enroll data-sets list`)"
+        f"the data set {name!r} cannot be created: there are {most:,} already, or many are being"
+        f" created at once; {way_out}"
     )
 
 

@@ -10,6 +10,7 @@ from producer.contract.chunks import Chunk
 from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState
+from producer.fields import MAX_KEY
 from producer.schemas import Kind
 from worker.batches.members.arrival import all_chunks_arrived
 from worker.batches.opening import form_of
@@ -216,6 +217,11 @@ def _is_repeated(connection: Connection, new: Delivered) -> bool:
 def _require_place(connection: Connection, member: Any, new: Delivered) -> None:
     """Check that a batch may have a chunk with this number. Raises StagingConflict."""
     number = new.chunk.number
+    if new.chunk.last and number >= MAX_KEY:
+        raise StagingConflict(
+            f"it is the last chunk and has the number {number:,}, but that of a batch that is"
+            f" planned has at most the number {MAX_KEY - 1:,}; number the chunks from 0 on"
+        )
     highest = highest_staged(connection, member.batch_id)
     if member.chunks is not None and (number >= member.chunks or new.chunk.last):
         raise StagingConflict(f"the batch ends with its chunk {member.chunks - 1}, before this one")

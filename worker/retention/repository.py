@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     case,
+    cast,
     delete,
     exists,
     func,
@@ -158,7 +160,8 @@ def find_running(
     is_undone = exists().where(undo.batch_id == literal(UNDO_PREFIX) + Batch.id, undo.last)
     first = func.min(chunk.applied_at)
     counts_at = func.coalesce(Batch.moment, first, type_=Instant())
-    total = func.max(case((chunk.last, chunk.number))) + 1
+    # The number after the last one may be too large for the type of the column.
+    total = func.max(case((chunk.last, cast(chunk.number, BigInteger) + 1)))
     statement = (
         select(Batch.id, counts_at.label("moment"))
         .join(chunk, chunk.batch_id == Batch.id)

@@ -15,6 +15,7 @@ from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
 from worker.batches.apply import Applied, ChunkOutcome, apply_read_chunk, read_chunk, text_of
 from worker.batches.together import ReceivedChunk, apply_together
+from worker.data_sets.repository import TooManyDataSets
 from worker.database.engine import Database
 from worker.database.errors import sentence_of
 from worker.dead_letters.letters import keep
@@ -103,11 +104,15 @@ class ChunkDelivery:
         if chunk.plan is not None and self._from_plan is None:
             self.stage(chunk, fingerprint)
             return
-        self.report(
-            apply_read_chunk(
+        try:
+            applied = apply_read_chunk(
                 self._database, self._kind, chunk, fingerprint, origin=origin, clock=self._clock
             )
-        )
+        except TooManyDataSets as error:
+            # No record is to blame, so none is looked for.
+            self._dead_letter(LetterReason.NOT_PROCESSED, str(error))
+        else:
+            self.report(applied)
 
     def read(self) -> ReceivedChunk:
         """Return the chunk as it came. Raises ValidationError."""

@@ -5,13 +5,19 @@ from typing import Any
 
 from celery import Celery
 
-from producer.contract.lookup_arguments import DECISION, LIMIT, PAIR_CURSOR, TEXT
+from producer.contract.lookup_arguments import (
+    LIMIT,
+    PAIR_CURSOR,
+    TEXT,
+    InvalidArgument,
+    checked_decision,
+)
 from producer.contract.plans import PlannedDropsPage, PlanState, PlanStatus
 from producer.contract.routing import TaskName
 from producer.fields import MAX_LOOKUP
 from worker.plans.decisions import DecisionRefused, decide
 from worker.plans.reports.lookups import before_first_chunk, plan_status, planned_drops
-from worker.tasks.asking import answered, checked, registering
+from worker.tasks.asking import Unanswerable, answered, checked, registering
 from worker.tasks.lookups import statuses_of
 from worker.tasks.services import Services
 
@@ -40,7 +46,10 @@ def register_plans(app: Celery, services: Services) -> None:
 
     @lookup(name=TaskName.DECIDE.value)
     def decision(message: Any) -> Any:
-        wanted = checked(DECISION, message, "decision")
+        try:
+            wanted = checked_decision(message)
+        except InvalidArgument as error:
+            raise Unanswerable(str(error)) from None
 
         def do() -> PlanStatus:
             refusal: dict[str, str] = {}

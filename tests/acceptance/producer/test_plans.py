@@ -9,6 +9,7 @@ import pytest
 from redis import Redis
 
 from producer.client import EnrollmentClient
+from producer.contract.batches import Books
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
 from producer.contract.plans import PlanState, PlanStatus
@@ -157,6 +158,16 @@ def test_a_large_change_is_held_until_it_is_approved(
         term.client.decide(held.plan_id, "discard", held.digest)
 
 
+def test_only_a_snapshot_says_what_became_of_what_it_does_not_name(
+    make_term: Callable[[int], Term],
+) -> None:
+    term = make_term(2)
+    held = term.plan_of(*term.students, hold="always")
+    term.client.decide(held.plan_id, "approve", str(held.digest))
+    done = term.ended(held.plan_id)
+    assert (done.state, done.applied, done.differences) == ("done", None, ())
+
+
 def test_a_held_submission_can_be_discarded(make_term: Callable[[int], Term]) -> None:
     term = make_term(1)
     held = term.plan_of(*term.students, hold="always")
@@ -177,6 +188,8 @@ def test_a_snapshot_of_a_data_set_that_was_not_created_is_discarded(
     plan = term.plan_of(*term.students, snapshot=own_id("unknown"))
     assert plan.state == "discarded"
     assert "enroll data-sets create" in str(plan.advice)
+    (batch,) = plan.batches
+    assert (batch.batch_id, batch.kind, batch.books) == (plan.plan_id, "enrollments", Books())
     assert term.enrolled() == set()
 
 
@@ -325,6 +338,9 @@ def test_a_batch_must_be_a_member_of_its_plan(client: EnrollmentClient) -> None:
     plan = PlanRequest(id=own, members=(member,), purpose=PlanPurpose.REPORT)
     with pytest.raises(InvalidRequest, match="plan: it has no member"):
         client.submit_batch("enrollments", [], batch_id=own_id("other"), plan=plan)
+    for wrong in ({}, plan.model_dump(), own, False):
+        with pytest.raises(InvalidRequest, match="plan: must be a PlanRequest, not"):
+            client.submit_batch("enrollments", [], plan=wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="data_set: only enrollments belong"):
         client.submit_batch("students", [], data_set="s")
     snapshot = PlanRequest(**{**dict(plan), "snapshot": True})

@@ -22,7 +22,7 @@ from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
 from worker.batches.causes import explain_refusals
 from worker.batches.repository import sum_chunks
 from worker.batches.status import books_of, refusal_groups
-from worker.data_sets.repository import begin_sweep
+from worker.data_sets.repository import TooManyDataSets, begin_sweep
 from worker.database.clock import database_time
 from worker.database.engine import Database, nothing
 from worker.database.errors import is_outage, sentence_of
@@ -229,6 +229,8 @@ class _Rehearsal:
             self._apply(batch, read or _Read(*read_chunk(batch.kind, stored.text), None))
         except PlanRefused:
             raise
+        except TooManyDataSets as error:
+            raise PlanRefused(Refusal(str(error), "Choose another batch id for that.")) from error
         except Exception as error:
             if is_outage(error):
                 raise

@@ -147,7 +147,12 @@ class Side:
             adopt=adopt,
             hold=hold,
         )
-        return _shown(self.client.plan(self._submit([*pairs, *mistakes], data_set, plan)))
+        return self._shown(self._submit([*pairs, *mistakes], data_set, plan))
+
+    def _shown(self, plan_id: str) -> Any:
+        drops = self.client.planned_drops(plan_id)
+        outcomes = [(drop.student_sis_id, drop.course_sis_id, drop.outcome) for drop in drops]
+        return *_shown(self.client.plan(plan_id)), sorted(outcomes)
 
     def drop(self, pair: tuple[str, str]) -> Any:
         student, course = pair
@@ -162,7 +167,8 @@ class Side:
             return None
         later = self.batches[self.batches.index(held.plan_id) + 1 :]
         self.is_any_late |= any(self.client.batch(each).state == "done" for each in later)
-        return _shown(self.client.decide(held.plan_id, decision, str(held.digest)))
+        self.client.decide(held.plan_id, decision, str(held.digest))
+        return self._shown(held.plan_id)
 
     def undo(self) -> Any:
         """Undo the newest batch that was applied and not undone.
@@ -201,6 +207,7 @@ def _shown(plan: PlanStatus) -> Any:
         sorted(reason.code for reason in plan.reasons),
         plan.owned_before,
         plan.absent,
+        plan.applied,
         sorted((c.sis_id, c.owned, c.drops) for c in plan.courses),
         [batch.books for batch in plan.batches],
     )
@@ -266,6 +273,27 @@ def test_plans_and_undos_of_the_fake_are_those_of_the_worker(
     sql_worker: SqlWorker, script: list[Step]
 ) -> None:
     compare(sql_worker, script)
+
+
+HALF = [*EVERYBODY[:12], *EVERYBODY[24:36]]
+LATE = {
+    "what the data set enrolls meanwhile": batch_of(HALF[:1], "sis"),
+    "what another data set names meanwhile": batch_of(EVERYBODY[12:14], "other"),
+    "what is dropped meanwhile": Step("drop", {"pair": EVERYBODY[12]}),
+}
+"""Steps between the report of a snapshot that is held, and its approval."""
+
+
+@pytest.mark.parametrize("step", LATE.values(), ids=LATE)
+def test_what_became_of_planned_drops_is_what_the_worker_says(
+    sql_worker: SqlWorker, step: Step
+) -> None:
+    extra = Step("drop", {"pair": HALF[0]})
+    held = Step(
+        "snapshot",
+        {"pairs": HALF[1:], "mistakes": [], "data_set": "sis", "adopt": False, "hold": "always"},
+    )
+    compare(sql_worker, [extra, held, step, Step("decide", {"decision": "approve"})])
 
 
 @pytest.mark.parametrize("script", OWNERS.values(), ids=OWNERS)

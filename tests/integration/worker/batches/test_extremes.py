@@ -14,10 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 from producer.contract.chunks import Chunk, Tally
 from producer.contract.lookups import ResultCursor
 from producer.contract.marks import AgedMark, SubmissionMark
+from producer.contract.plans import PlanState
 from producer.fields import MAX_KEY
 from producer.schemas import Kind
 from support.chunks import chunk, pairs
 from support.databases import clear_batches, url_of
+from support.staging import advance, chunks_of, request, stage
 from worker.batches.apply import ChunkOutcome, apply_chunk
 from worker.batches.places.repository import newest_batches
 from worker.batches.repository import sum_chunks
@@ -26,12 +28,16 @@ from worker.commands.batches import batches
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.enrollment.lookups import student_results, students
+from worker.plans.staging import StagingConflict
 from worker.refused_lines.lookups import refused_records
+from worker.retention.prune import find_limit
+from worker.retention.repository import find_running
 from worker.service import add_enrollments
 
 LARGEST = 2**53
 NUMBERS = (0, 1, MAX_KEY - 1, MAX_KEY)
 COUNTS = (0, 1, LARGEST - 1, LARGEST)
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def everything_that_is_shown(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -42,6 +48,9 @@ def everything_that_is_shown(database: Database, monkeypatch: pytest.MonkeyPatch
         for incomplete_only in (True, False):
             newest_batches(connection, 10, 0, incomplete_only=incomplete_only)
         assert [row.id for row in sum_chunks(connection, ["b"])] == ["b"]
+        running = find_running(connection, LATER)
+    assert (running is None) == (status.state == "done")
+    assert find_limit(database, LATER).moment == LATER  # Nothing has arrived since then.
     monkeypatch.setenv("ENROLL_DATABASE_URL", url_of(database))
     listed = click.testing.CliRunner().invoke(batches, ["--json"])
     assert listed.exit_code == 0, listed.output
@@ -65,6 +74,27 @@ def test_a_chunk_may_have_any_number(
     assert [fingerprint is not None for fingerprint in applied.fingerprints] == [
         number == 0, True, number == MAX_KEY, False, False,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "last"), list(product(NUMBERS, (True, False))))
+def test_a_chunk_of_a_plan_may_have_any_number_but_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch, number: int, last: bool
+) -> None:
+    (payload,) = chunks_of(request(hold="always"), [pairs("A", "M1"), pairs("A", "X")])
+    payload = payload.model_copy(update={"number": number, "last": last})
+    if last and number == MAX_KEY:  # The batch would have more chunks than the database can count.
+        with pytest.raises(StagingConflict, match="number the chunks from 0 on"):
+            stage(database, payload)
+        return
+    assert stage(database, payload).is_complete == (last and number == 0)
+    monkeypatch.setenv("ENROLL_DATABASE_URL", url_of(database))
+    listed = click.testing.CliRunner().invoke(batches, ["--json"])
+    assert json.loads(listed.stdout)["batch"] == "b"
+    (status,) = batch_statuses(database, ["b"], {}, refusals=False)
+    assert (status.chunks, status.chunks_applied) == (number + 1 if last else None, 0)
+    assert find_limit(database, LATER).held_back_by == "b"
+    expected = PlanState.HELD if last and number == 0 else PlanState.STAGED
+    assert advance(database).state is expected
 
 
 @pytest.mark.parametrize(("requests", "rows", "line"), list(product(COUNTS, COUNTS, COUNTS)))

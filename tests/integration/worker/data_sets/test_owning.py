@@ -11,13 +11,14 @@ from producer.contract.headers import BatchOrigin
 from support.databases import count_rows
 from support.snapshots import Feeds, at, chunk_of, clock, deliver, grid, make_feeds
 from worker import repository as enrollments
+from worker.batches import opening
 from worker.batches.apply import ChunkOutcome
 from worker.batches.together import ReceivedChunk, apply_together
 from worker.data_sets import repository as data_sets
 from worker.data_sets.repository import TooManyDataSets, data_set_key
 from worker.database.engine import Database
 from worker.enrollment import clean_results, shortcuts
-from worker.models import StudentCourse
+from worker.models import Batch, StudentCourse
 from worker.plan_models import DataSet
 
 
@@ -159,6 +160,20 @@ def test_there_is_a_largest_number_of_data_sets(
         with pytest.raises(TooManyDataSets, match="data-sets list"):
             data_set_key(connection, "b", at(0))
     assert count_rows(database, StudentCourse) == 0
+
+
+def test_batches_leave_data_sets_for_the_operator(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MAX_NAMED", 1)
+    make_feeds(database, students=1, courses=1)
+    deliver(database, chunk_of("b", grid([1]), "a"), at(0))
+    with pytest.raises(TooManyDataSets, match=r"1 already.*enroll data-sets create 'x y'"):
+        deliver(database, chunk_of("c", grid([1]), "x y"), at(1))
+    with database.writing() as connection:
+        assert data_set_key(connection, "x y", at(0)) == 2
+    deliver(database, chunk_of("c", grid([1]), "x y"), at(1))
+    assert count_rows(database, Batch) == 2
 
 
 def test_the_name_travels_with_the_chunk() -> None:

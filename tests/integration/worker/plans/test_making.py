@@ -21,6 +21,7 @@ from support.planning import (
     stored_refusals,
 )
 from worker import service
+from worker.batches import opening
 from worker.batches.apply import apply_chunk
 from worker.batches.status import batch_statuses
 from worker.database.engine import Database
@@ -35,6 +36,16 @@ from worker.plans.temporary.report import PlanOvertaken
 from worker.plans.temporary.repository import add_planned_refusals
 
 NOON = datetime(2026, 9, 1, 12, tzinfo=UTC)
+
+
+def test_a_plan_for_which_no_data_set_can_be_made_says_so(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MAX_NAMED", 0)
+    payload = chunk(pairs("A", "M1"), data_set="sis").model_dump_json()
+    member = Member("b", Kind.ENROLLMENTS, [payload], NOON)
+    with pytest.raises(PlanRefused, match=r"^The data set 'sis' cannot be created.*create sis"):
+        planned(database, plan_input([member], NOON))
 
 
 def test_a_plan_reports_what_the_run_then_does(database: Database) -> None:

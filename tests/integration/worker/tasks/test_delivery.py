@@ -13,11 +13,14 @@ from producer.schemas import Code, Kind
 from support.databases import dead_letters
 from support.malformed import message
 from support.staging import request
+from worker.batches import opening
 from worker.batches.repository import find_origins
 from worker.batches.status import batch_statuses
+from worker.data_sets.repository import data_set_key
 from worker.database.engine import Database
 from worker.enrollment.lookups import request_statuses
 from worker.messaging.quarantine import keep_message
+from worker.moments import own_clock
 from worker.monitoring.events import Events
 from worker.monitoring.metrics import Metrics
 from worker.recovery.retry import retry_letter
@@ -102,6 +105,23 @@ def test_a_repeated_chunk_changes_nothing_and_is_not_an_error(database: Database
     sent = chunk(GOOD)
     assert deliver(database, sent) is None
     assert deliver(database, sent, task_id="again", how=how) is None
+    assert books(database) == {"received": 1, "enrolled": 1}
+    assert dead_letters(database) == []
+
+
+def test_a_chunk_for_which_no_data_set_can_be_made_is_refused_at_once_and_can_be_retried(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MAX_NAMED", 0)
+    sent = chunk(GOOD, data_set="sis")
+    reason = deliver(database, sent)
+    assert reason is not None
+    assert "enroll data-sets create sis" in reason
+    (letter,) = dead_letters(database)
+    assert (letter.reason, letter.detail) == ("not_processed", reason)
+    with database.writing() as connection:
+        data_set_key(connection, "sis", own_clock())
+    retry_letter(database, letter.id)
     assert books(database) == {"received": 1, "enrolled": 1}
     assert dead_letters(database) == []
 

@@ -18,6 +18,7 @@ from producer.contract.lookup_arguments import (
     TEXTS,
     InvalidArgument,
     checked,
+    checked_decision,
 )
 from producer.fields import MAX_KEY
 
@@ -72,3 +73,31 @@ def test_valid_arguments_are_read() -> None:
     assert checked(IDS, ["S1", 4711], "students") == ["S1", 4711]
     assert checked(MOMENT, None, "at") is None
     assert checked(SEARCH, "\x1f ada\x1clovelace\n", "text") == "ada\x1clovelace"
+
+
+A_DIGEST = "must be the digest of the report: 64 hexadecimal digits, in lower case"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"digest": "x"}, f'digest: {A_DIGEST}, not "x"'),
+        ({"plan_id": 5}, "plan_id: must be a string of 1 to 128 characters, not 5"),
+        (
+            {"decision": "yes", "digest": None},
+            f'decision: must be approve or discard, not "yes"; digest: {A_DIGEST}, not null',
+        ),
+        ({"reason": "why"}, "reason: is not a known field; correct its name, or remove it"),
+    ],
+)
+def test_each_wrong_field_of_a_decision_is_named(wrong: dict[str, Any], message: str) -> None:
+    right = {"plan_id": "p", "decision": "approve", "digest": "0" * 64}
+    assert checked_decision(right).plan_id == "p"
+    with pytest.raises(InvalidArgument) as raised:
+        checked_decision({**right, **wrong})
+    assert str(raised.value) == message
+
+
+def test_a_decision_is_an_object() -> None:
+    with pytest.raises(InvalidArgument, match="must be a JSON object, not"):
+        checked_decision("approve")

@@ -87,9 +87,9 @@ class EnrollmentPlanner(EnrollmentSubmitter):
         """Undo a batch of enrollments: drop what it enrolled, and enroll again what it dropped.
 
         This counts right after the batch, so every later request wins. The undo is a batch of its
-        own, with the id `undo_id`: wait for it, or look it up. The state of a large batch is
-        `running` as soon as its first part is undone. A repeat does no harm. With `dry_run`,
-        nothing changes, and what is returned shows what would.
+        own, with the id `undo_id`: wait for it, or look it up. If it takes longer than a few
+        seconds, its state is `running`, and a worker goes on. A repeat does no harm. With
+        `dry_run`, nothing changes, and what is returned shows what would.
 
         The broker must let its user publish to the queue `decisions`. Raises UndoRefused if the
         batch is unknown or cannot be undone, and NoWorkerAnswered; then it may be undone later.

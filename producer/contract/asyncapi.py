@@ -164,7 +164,7 @@ SIGNATURES: dict[TaskName, Signature] = {
         "Return what the undo of a batch would change.", {"batch_id": StoredId}, 1, {}
     ),
     TaskName.UNDO: Signature(
-        "Undo a batch; the answer comes after its first part.", {"batch_id": StoredId}, 1, {}
+        "Undo a batch; the answer comes within seconds.", {"batch_id": StoredId}, 1, {}
     ),
 }
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
-from producer.files.columns import ACTION, REASON, plain_name
+from producer.files.archives import within
+from producer.files.columns import ACTION, AS_OF, REASON, plain_name
 from producer.files.describing import Choices
 from producer.files.formats.packages import AnySource, Package
 from producer.files.layout import FileLayout, Lines
@@ -18,6 +19,10 @@ from producer.publishing.chunking import SourceRecord
 from producer.schemas import Action, Kind
 
 _REMEDY = "or submit the file without a snapshot"
+_WHY_ONE_MOMENT = (
+    "an earlier snapshot may have dropped a student since, and a line with an older moment would"
+    " not enroll that student again"
+)
 
 
 class Readable(Protocol):
@@ -81,9 +86,15 @@ def check_layout(source: Readable, choices: Choices) -> None:
         )
     if choices.format.moments_from_file:
         raise UnreadableFile(
-            f"All lines of the snapshot {source.name} count at the same moment, so they cannot"
-            " count when they were last changed. Leave one of the two options out.",
+            f"All lines of the snapshot {within(source.name)} count at the same moment, so they"
+            " cannot count when they were last changed. Leave one of the two options out.",
             "moments-from-file",
+            "snapshot",
+        )
+    if AS_OF in (source.layout.mapping or ()):
+        raise UnreadableFile(
+            f"{source.name} has a column {AS_OF}, but all lines of a snapshot count at the same"
+            f" moment: {_WHY_ONE_MOMENT}. Remove the column, {_REMEDY}.",
             "snapshot",
         )
     if source.layout.system is None and ACTION in (source.layout.mapping or ()):
@@ -95,7 +106,10 @@ def check_layout(source: Readable, choices: Choices) -> None:
 
 
 def may_hold_drops(layout: FileLayout) -> bool:
-    """Return whether a line of a file of ours may be a drop: JSON Lines say so themselves."""
+    """Return whether a line of a file of ours may be a drop, or have a moment of its own.
+
+    JSON Lines say so themselves.
+    """
     return layout.system is None and layout.mapping is None
 
 
@@ -108,26 +122,38 @@ def without_drops(source: Readable, lines: Lines) -> Lines:
     """Yield the lines of a snapshot.
 
     Another system may list enrollments that have ended. The snapshot does not name them, so such
-    lines are left out, and a notice counts them. Raises UnreadableFile for a drop in any other file
-    with enrollments.
+    lines are left out, and a notice counts them. Raises UnreadableFile for a drop, or a moment, in
+    any other file with enrollments.
     """
     layout = source.layout
     layout.notices.is_snapshot = True
     ended: Counter[str] = Counter()
     for entry in lines:
+        if isinstance(entry, SourceRecord) and layout.system is None:
+            _check_record(entry, source.name)
         if not isinstance(entry, SourceRecord) or not is_drop(entry.record):
             yield entry
-        elif layout.system is None:
-            raise UnreadableFile(
-                f"Line {entry.lines[0]:,} of {source.name} is a drop, but a snapshot names those"
-                f" who are enrolled, and drops the others. Remove the lines with drops, {_REMEDY}."
-                " Nothing was applied.",
-                "snapshot",
-            )
         else:
             ended[entry.record.get(REASON, "a drop")] += len(entry.lines)
     if ended:
         _notice_ended(source.name, ended, layout.notices)
+
+
+def _check_record(entry: SourceRecord, name: str) -> None:
+    """Raise UnreadableFile for a record of a file of ours that cannot be in a snapshot."""
+    line = f"Line {entry.lines[0]:,} of {within(name)}"
+    if is_drop(entry.record):
+        raise UnreadableFile(
+            f"{line} is a drop, but a snapshot names those who are enrolled, and drops the others."
+            f" Remove the lines with drops, {_REMEDY}. Nothing was applied.",
+            "snapshot",
+        )
+    if isinstance(entry.record, dict) and entry.record.get(AS_OF) is not None:
+        raise UnreadableFile(
+            f"{line} has a field {AS_OF}, but all lines of a snapshot count at the same moment:"
+            f" {_WHY_ONE_MOMENT}. Remove the field from all lines, {_REMEDY}. Nothing was applied.",
+            "snapshot",
+        )
 
 
 def _notice_ended(name: str, counts: Counter[str], notices: Notices) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import Celery
 
+from producer.contract.batches import BatchStatus
 from producer.contract.lookup_arguments import (
     LIMIT,
     PAIR_CURSOR,
@@ -16,7 +17,7 @@ from producer.contract.plans import PlannedDropsPage, PlanState, PlanStatus
 from producer.contract.routing import TaskName
 from producer.fields import MAX_LOOKUP
 from worker.plans.decisions import DecisionRefused, decide
-from worker.plans.reports.lookups import before_first_chunk, plan_status, planned_drops
+from worker.plans.reports.lookups import plan_or_queued, plan_status, planned_drops
 from worker.tasks.asking import Unanswerable, answered, checked, registering
 from worker.tasks.lookups import statuses_of
 from worker.tasks.services import Services
@@ -74,16 +75,21 @@ def _drops(
     page = planned_drops(services.database, plan_id, after, size)
     if page.state is not PlanState.UNKNOWN:
         return page
-    return PlannedDropsPage(state=_status(services, plan_id).state)
+    state = _status(services, plan_id).state
+    if state in {PlanState.UNKNOWN, PlanState.STAGED}:
+        return PlannedDropsPage(state=state)
+    return planned_drops(services.database, plan_id, after, size)
 
 
 def _status(services: Services, plan_id: str) -> PlanStatus:
     """Return the status of a plan, of which every chunk may still wait in the queue."""
-    status = plan_status(services.database, plan_id, clock=services.clock)
-    if status.state is not PlanState.UNKNOWN:
-        return status
-    ids = [plan_id]
-    if not (marks := services.marks.of_batches(ids)):
-        return status
-    (batch,) = statuses_of(services, ids, marks, refusals=False, with_files=False)
-    return before_first_chunk(status, batch)
+    find_batch = partial(_batch, services, plan_id)
+    return plan_or_queued(services.database, plan_id, find_batch, clock=services.clock)
+
+
+def _batch(services: Services, batch_id: str) -> BatchStatus | None:
+    """Return the status of a batch; None if there is no mark of it."""
+    if not (marks := services.marks.of_batches([batch_id])):
+        return None
+    (batch,) = statuses_of(services, [batch_id], marks, refusals=False, with_files=False)
+    return batch

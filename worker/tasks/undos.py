@@ -21,6 +21,9 @@ from worker.undo.values import AlreadyUndone, CannotUndo, UndoneElsewhere
 
 log = logging.getLogger(__name__)
 
+ANSWER_SECONDS: Final = 2.0
+"""Seconds after which the client of an undo gets an answer, although a part is still to be done."""
+
 TURN_SECONDS: Final = 20.0
 """Seconds after which a long undo goes back to its queue, so that other work has its turn."""
 
@@ -32,8 +35,8 @@ dry run fails, so that the process is free for lookups."""
 class UndoTask(ServicedTask):
     """The task `enrollment.undo`: its message is acknowledged once the batch is undone.
 
-    A message that comes again continues with the next part. The client waits for the first part
-    only, so that the answer of a long undo comes early.
+    A message that comes again continues with the next part. The client of a long undo does not wait
+    for its end: it is answered after the part during which `ANSWER_SECONDS` have passed.
     """
 
     def undo(self, batch_id: str) -> BatchUndo:
@@ -44,10 +47,11 @@ class UndoTask(ServicedTask):
 
         def on_applied() -> None:
             nonlocal has_answered
-            if not has_answered:
+            seconds = time.monotonic() - started
+            if seconds > ANSWER_SECONDS and not has_answered:
                 has_answered = True
                 self.answer_early(running(services.database, batch_id))
-            if time.monotonic() - started > TURN_SECONDS:
+            if seconds > TURN_SECONDS:
                 raise Reject("A long undo lets other work have its turn", requeue=True)
 
         try:

@@ -9,6 +9,7 @@ import pytest
 from producer.client import EnrollmentClient
 from producer.contract.undos import BatchUndo
 from producer.errors import UndoRefused
+from support.workers import Deployment
 
 pytestmark = pytest.mark.one_database
 
@@ -146,3 +147,22 @@ def test_a_held_batch_is_to_be_discarded_instead(
         with pytest.raises(UndoRefused, match="Discard the plan instead"):
             term.client.undo(held.batch_id, dry_run=dry_run)
     assert term.client.plan(str(held.plan_id)).state == "held"
+
+
+def test_a_small_undo_of_several_parts_is_done_when_it_is_answered(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """What a snapshot opened, and what it dropped, are undone by chunks of their own."""
+    data_set, path = own_id("sis"), tmp_path / "night.csv"
+    deployment.enroll("data-sets", "create", data_set)
+    with EnrollmentClient(deployment.broker_url, timeout=30) as client:
+        term = Term(client)
+        (kept, added), (course, _) = term.students, term.courses
+        for students in ([kept], [added]):
+            path.write_text("student_id,course_id\n" + "".join(f"{s},{course}\n" for s in students))
+            snapshot = client.submit_file(path, snapshot=data_set)
+            client.wait(snapshot.batch_id, timeout=60)
+        assert term.enrolled() == [(added, course)]
+        undo = client.undo(snapshot.batch_id)
+        assert (undo.state, undo.books.dropped, undo.books.enrolled) == ("done", 1, 1)
+        assert term.enrolled() == [(kept, course)]

@@ -1,6 +1,6 @@
 """Look up plans for the queue, the commands and the metrics. Reads only; knows no Celery."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -54,15 +54,27 @@ def plan_status(database: Database, plan_id: str, *, clock: Clock = own_clock) -
     return status.model_copy(update={"undone_by": undo.batch_id, "undone_at": undo.begun_at})
 
 
-def before_first_chunk(unknown: PlanStatus, batch: BatchStatus) -> PlanStatus:
-    """Return the status of a plan of which no chunk was stored, by that of the batch with its id.
+def plan_or_queued(
+    database: Database,
+    plan_id: str,
+    find_batch: Callable[[], BatchStatus | None],
+    *,
+    clock: Clock = own_clock,
+) -> PlanStatus:
+    """Return the state of a plan, of which every chunk may still wait in the queue.
 
-    The batch does not say whether it has a plan: only its chunks do.
+    `find_batch` returns the status of the batch with the plan's id, or None if Redis has no mark of
+    it. It does not say whether the batch has a plan: only its chunks do. A worker may take the
+    first one between the two reads, so a plan that is still unknown is looked for again.
     """
-    if batch.chunks_applied or batch.state not in _BEFORE_FIRST_CHUNK:
-        return unknown
-    facts = {"state": PlanState.STAGED, "advice": batch.advice or _QUEUED}
-    return unknown.model_copy(update={**facts, "submitted_at": batch.submitted_at})
+    status = plan_status(database, plan_id, clock=clock)
+    if status.state is not PlanState.UNKNOWN:
+        return status
+    batch = find_batch()
+    if batch is not None and not batch.chunks_applied and batch.state in _BEFORE_FIRST_CHUNK:
+        facts = {"state": PlanState.STAGED, "advice": batch.advice or _QUEUED}
+        return status.model_copy(update={**facts, "submitted_at": batch.submitted_at})
+    return plan_status(database, plan_id, clock=clock)
 
 
 def _status(plan: Any, members: list[Any], now: datetime, waits_for: str | None) -> PlanStatus:

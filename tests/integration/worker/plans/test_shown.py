@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from producer.contract.batches import AppliedChunks, BatchState
+from producer.contract.batches import AppliedChunks, BatchState, BatchStatus
 from producer.contract.chunks import fingerprint_of
 from producer.contract.findings import State
-from producer.contract.plan_requests import PlanPurpose
+from producer.contract.plan_requests import PlanPurpose, PlanRequest
 from producer.contract.plans import PlanState
 from producer.schemas import Kind
 from support.chunks import apply_chunk, chunk, pairs, status
@@ -22,7 +22,7 @@ from worker.dead_letters.letters import dead_letter, keep
 from worker.models import Batch, LetterForm, LetterReason
 from worker.monitoring.plan_checks import check_waiting_plans
 from worker.plan_models import PlanRow
-from worker.plans.reports.lookups import plan_status, with_stored_chunks
+from worker.plans.reports.lookups import plan_or_queued, plan_status, with_stored_chunks
 
 pytestmark = pytest.mark.usefixtures("roster")
 
@@ -72,6 +72,26 @@ def test_what_was_only_planned_or_discarded_stays_in_the_lists(database: Databas
     assert shown.file_name == "file.csv"
     assert [row["batch"] for row in ask(database, "batches", "--limit", "1")] == ["now"]
     assert ask(database, "batches", "--unfinished") == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "state"),
+    [(HELD, PlanState.HELD), (request(snapshot=True), PlanState.DISCARDED)],
+)
+def test_a_plan_that_begins_while_it_is_looked_up_is_known(
+    database: Database, plan: PlanRequest, state: PlanState
+) -> None:
+    """A worker takes the only chunk after the plan was looked for, and before the batch is."""
+    data_set = "no-such" if plan.snapshot else None
+    (only,) = chunks_of(plan, [pairs("A", "M1")], data_set=data_set)
+
+    def find_batch() -> BatchStatus:
+        stage(database, only)
+        advance(database)
+        return status(database, "b")
+
+    assert plan_or_queued(database, "b", find_batch).state is state
+    assert plan_or_queued(database, "other", lambda: None).state is PlanState.UNKNOWN
 
 
 def test_a_batch_with_stored_and_refused_chunks_is_listed_once(database: Database) -> None:

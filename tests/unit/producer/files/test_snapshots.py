@@ -71,6 +71,46 @@ def test_lines_of_a_snapshot_cannot_count_at_moments_of_their_own(
     assert raised.value.options == ("moments-from-file", "snapshot")
 
 
+@pytest.mark.parametrize(
+    ("header", "line", "mapping"),
+    [
+        ("student_id,course_id,as_of", "S,C,2026-08-01T08:00:00Z", {}),
+        ("student_id,course_id,As Of", "S,C,", {}),
+        (
+            "pupil,class,since",
+            "S,C,2026-08-01",
+            {"student_sis_id": "{pupil}", "course_sis_id": "{class}", "as_of": "{since}T00:00:00Z"},
+        ),
+    ],
+)
+def test_a_file_with_moments_is_no_snapshot(
+    client: FakeEnrollmentClient,
+    tmp_path: Path,
+    header: str,
+    line: str,
+    mapping: dict[str, str],
+) -> None:
+    """An older moment would not enroll a student whom an earlier snapshot has dropped."""
+    path = tmp_path / "night.csv"
+    path.write_text(f"{header}\n{line}\n")
+    with pytest.raises(UnreadableFile, match=r"has a column as_of, .* Remove the column") as raised:
+        client.submit_file(path, snapshot="sis", maps=mapping)
+    assert raised.value.options == ("snapshot",)
+    client.submit_file(path, data_set="sis", maps=mapping)
+
+
+def test_json_lines_with_moments_are_no_snapshot(
+    client: FakeEnrollmentClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "night.jsonl"
+    lines = ['{"student_id": "S", "course_ids": ["C"], "as_of": null}'] * 2
+    lines[1] = lines[1].replace("null", '"2026-08-01T08:00:00Z"')
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UnreadableFile, match=r"Line 2 of .* has a field as_of") as raised:
+        client.submit_file(path, snapshot="sis")
+    assert raised.value.options == ("snapshot",)
+
+
 def test_a_file_of_drops_is_no_snapshot(client: FakeEnrollmentClient, tmp_path: Path) -> None:
     path = tmp_path / "enrollments.csv"
     path.write_text("student_id,course_id\nS,C\n")

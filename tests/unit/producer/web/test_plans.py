@@ -182,7 +182,16 @@ def test_a_snapshot_needs_the_scope_drop_unless_it_is_a_report(front: MemoryFron
             "student_id,course_id,action\nS00,C1,drop\n",
             "The file has a column action",
         ),
-        ("snapshot=sis:fall", '{"student_id": "S00", "drop_course_ids": ["C1"]}\n', "Line 1 of"),
+        (
+            "snapshot=sis:fall",
+            "student_id,course_id,as_of\nS00,C1,2026-09-01T08:00:00Z\n",
+            "The file has a column as_of",
+        ),
+        (
+            "snapshot=sis:fall",
+            '{"student_id": "S00", "drop_course_ids": ["C1"]}\n',
+            "Line 1 of the file is a drop",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_nothing_is_published(

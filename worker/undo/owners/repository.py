@@ -32,6 +32,7 @@ from worker.database.sets import (
 from worker.intervals.undone.repository import find_undone
 from worker.models import Batch, EnrollmentResult, Pair, PastEnrollment, StudentCourse
 from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
+from worker.snapshots.values import Fate
 
 PAGE: Final = 5_000
 """How many pairs, or results, are looked at together."""
@@ -156,11 +157,26 @@ def _count_won_at(dialect: str) -> Any:
 
 
 def find_ended(connection: Connection, data_set: int, until: datetime, after: Pair) -> list[Pair]:
-    """Return the next pairs that a data set owned and that ended until a moment, by their keys."""
-    past = PastEnrollment
+    """Return the next pairs that a data set owned and that ended until a moment, by their keys.
+
+    What its snapshots have passed on ended as another data set's. It belongs to this one if such a
+    snapshot was undone, so it is among them.
+    """
+    past, drop, plan = PastEnrollment, PlannedDropRow, PlanRow
     key = (past.student_id, past.course_id)
-    wanted = select(*key).where(past.data_set == data_set, past.ended_at <= until)
-    return _page(connection, wanted.distinct(), key, after)
+    ended = select(*key).where(past.ended_at <= until).distinct()
+    is_same = (drop.student_id == past.student_id) & (drop.course_id == past.course_id)
+    passed_on = (
+        ended.join(drop, is_same)
+        .join(plan, plan.id == drop.plan_id)
+        .where(plan.data_set == data_set, drop.outcome == Fate.PASSED_ON)
+    )
+    # Each has an index to follow in a statement of its own.
+    pages = [
+        _page(connection, wanted, key, after)
+        for wanted in (ended.where(past.data_set == data_set), passed_on)
+    ]
+    return sorted({pair for page in pages for pair in page})[:PAGE]
 
 
 def set_swept_at(

@@ -92,3 +92,32 @@ def test_what_an_undone_snapshot_had_passed_on_comes_back_for_its_own_data_set(
     for batch_id in undone:
         undo(feeds.database, batch_id, clock=clock)
     assert (feeds.owners(), feeds.notes()) == ({PAIR: "sis"}, {(PAIR, "lms"): at(1)})
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("names", "passes", "drops", "later"),
+        ("passes", "drops", "names", "later"),
+        ("drops", "names", "passes", "later"),
+        ("later", "drops", "passes", "names"),
+    ],
+)
+def test_what_was_passed_on_comes_back_whatever_is_undone_last(
+    feeds: Feeds, order: tuple[str, ...]
+) -> None:
+    """Until it is undone, too, a later snapshot of the first data set decides: it lacks the pair.
+
+    By then, the pair has ended as one of the second data set.
+    """
+    feeds.batch("sis", [PAIR], at(0))
+    feeds.batch("lms", [PAIR], at(1), batch_id="names")
+    feeds.snapshot("sis", [], at(2), batch_id="passes")
+    feeds.snapshot("lms", [], at(3), batch_id="drops")
+    feeds.snapshot("sis", [], at(4), batch_id="later")
+    for batch_id in order:
+        undo(feeds.database, batch_id, clock=clock)
+    assert feeds.pairs() == {PAIR}
+    for batch_id in reversed(order):
+        undo(feeds.database, f"undo:{batch_id}", clock=clock)
+    assert feeds.pairs() == set()

@@ -164,10 +164,15 @@ def checked_options(*given: Any) -> PlanOptions:
     return options
 
 
-def checked_plan(plan: Any) -> PlanRequest | None:
-    """Return what a caller gave as a plan. Raises InvalidRequest if it is none."""
-    if plan is None or isinstance(plan, PlanRequest):
-        return plan
+def batch_id_in(plan: PlanRequest | None, batch_id: str | None) -> str | None:
+    """Return the id that was given for a batch, or else that of its plan.
+
+    Raises InvalidRequest if the plan is no PlanRequest.
+    """
+    if plan is None:
+        return batch_id
+    if isinstance(plan, PlanRequest):
+        return plan.id if batch_id is None else batch_id
     raise _invalid(
         "plan",
         f"must be a PlanRequest, not {str(plan)[:40]!a}, which is a {type(plan).__name__}; make one"

@@ -6,7 +6,8 @@ from typing import Any
 
 from producer.contract.plans import PlanState, Reason
 from producer.contract.printable import shell_argument
-from worker.batches.members.arrival import advice_on_missing, advice_on_waiting
+from worker.batches.members.arrival import advice_on_arrival, advice_on_waiting
+from worker.batches.state import DeadChunks
 from worker.plans.poison import way_out
 from worker.plans.requests import request_of
 from worker.plans.times import MANY_ATTEMPTS
@@ -24,10 +25,11 @@ def advice_on(
     reasons: Sequence[Reason],
     now: datetime,
     waits_for: str | None = None,
+    dead_chunks: Sequence[DeadChunks] = (),
 ) -> str | None:
     """Return what to do about a plan, or why it was discarded; None if nothing is wrong.
 
-    `waits_for` is the plan that comes before it.
+    `waits_for` is the plan that comes before it, and `dead_chunks` are those of its batches.
     """
     waiting = advice_on_waiting(waits_for, plan.data_set_name)
     match PlanState(plan.state):
@@ -43,7 +45,8 @@ def advice_on(
                 request = request_of(plan)
                 return _LOST.format(plan.attempts, shell_argument(plan.id), way_out(request))
             waits = plan.detail and f"The plan could not be made yet: {plan.detail}"
-            return advice_on_missing(members, now) or waiting or waits
+            parts = (advice_on_arrival(members, dead_chunks, now), waiting or waits)
+            return " ".join(filter(None, parts)) or None
         case PlanState.DISCARDED:
             return plan.detail or "It was discarded."
         case PlanState.APPLYING | PlanState.SWEEPING | PlanState.APPROVED:

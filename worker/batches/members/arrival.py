@@ -1,11 +1,16 @@
 """Decide how much of a plan has arrived, and say what it waits for: pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from producer.contract.printable import shell_argument
-from worker.batches.state import STALLED_SECONDS
+from worker.batches.state import (
+    STALLED_SECONDS,
+    DeadChunks,
+    advice_on_conflicts,
+    advice_on_failures,
+)
 
 _RESUME = "submit it again under the same batch id (`enroll submit --resume` does that)"
 
@@ -54,6 +59,16 @@ def advice_on_missing(members: Sequence[Any], now: datetime) -> str | None:
         f" {STALLED_SECONDS:.0f} s. Nothing is planned or applied before all have arrived:"
         f" {_RESUME}."
     )
+
+
+def advice_on_arrival(
+    members: Sequence[Any], dead_chunks: Iterable[DeadChunks], now: datetime
+) -> str | None:
+    """Return what to do about chunks that do not arrive, and about those that are dead letters."""
+    parts: list[str | None] = []
+    for dead in dead_chunks:
+        parts += [advice_on_failures(dead) if dead.failed else None, advice_on_conflicts(dead)]
+    return " ".join(filter(None, [*parts, advice_on_missing(members, now)])) or None
 
 
 def advice_on_waiting(waits_for: str | None, data_set: str | None) -> str | None:

@@ -11,8 +11,12 @@ from producer.contract.marks import AgedMark, SubmissionMark
 from producer.contract.plans import PlanState
 from producer.contract.printable import shell_argument
 from producer.schemas import Kind
-from worker.batches.members.arrival import advice_on_missing, advice_on_waiting
-from worker.batches.state import DeadChunks, Standing, advice_on_conflicts, advice_on_failures
+from worker.batches.members.arrival import (
+    advice_on_arrival,
+    advice_on_missing,
+    advice_on_waiting,
+)
+from worker.batches.state import DeadChunks, Standing
 
 _BY_PLAN: Final = {
     PlanState.PLANNED: BatchState.PLANNED,
@@ -62,12 +66,11 @@ class Membership(NamedTuple):
 
     def _staged(self, dead: DeadChunks, now: datetime) -> Standing:
         missing = advice_on_missing(self.members, now)
-        failures = advice_on_failures(dead) if dead.failed else None
-        parts = (failures, advice_on_conflicts(dead), missing)
         state = BatchState.STAGED if missing is None else BatchState.STALLED
         detail = self.member.detail
         waits = self._waiting() or (detail and f"The plan could not be made yet: {detail}")
-        return Standing(state, " ".join(filter(None, parts)) or waits)
+        parts = (advice_on_arrival(self.members, [dead], now), waits)
+        return Standing(state, " ".join(filter(None, parts)) or None)
 
     def _waiting(self) -> str | None:
         return advice_on_waiting(self.member.waits_for, self.member.data_set_name)

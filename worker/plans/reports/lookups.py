@@ -1,7 +1,6 @@
 """Look up plans for the queue, the commands and the metrics. Reads only; knows no Celery."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from producer.contract.batches import AppliedChunks, BatchState, BatchStatus
@@ -19,7 +18,9 @@ from producer.contract.plans import (
 from producer.schemas import Kind
 from worker.batches.members.arrival import all_chunks_arrived
 from worker.batches.members.repository import find_waits_for, members_of_plans
+from worker.batches.state import DeadChunks
 from worker.database.engine import Database
+from worker.dead_letters.repository import count_dead_chunks
 from worker.intervals.undone.repository import find_undos
 from worker.moments import Clock, own_clock
 from worker.plans.advice import advice_on
@@ -47,8 +48,13 @@ def plan_status(database: Database, plan_id: str, *, clock: Clock = own_clock) -
         members = find_members(connection, plan_id)
         now = time_now(connection, clock)
         waits_for = find_waits_for(connection, plan_id)
+        dead = count_dead_chunks(connection, [member.batch_id for member in members])
         undo = find_undos(connection, [plan_id]).get(plan_id)
-    status = _status(plan, members, now, waits_for)
+    reasons = tuple(map(Reason.model_validate, (plan.report or {}).get("reasons", ())))
+    dead_chunks = [DeadChunks(*counts) for _, counts in sorted(dead.items())]
+    status = _status(plan, members, reasons).model_copy(
+        update={"advice": advice_on(plan, members, reasons, now, waits_for, dead_chunks)}
+    )
     if undo is None:
         return status
     return status.model_copy(update={"undone_by": undo.batch_id, "undone_at": undo.begun_at})
@@ -77,17 +83,15 @@ def plan_or_queued(
     return plan_status(database, plan_id, clock=clock)
 
 
-def _status(plan: Any, members: list[Any], now: datetime, waits_for: str | None) -> PlanStatus:
+def _status(plan: Any, members: list[Any], reasons: tuple[Reason, ...]) -> PlanStatus:
     request = request_of(plan)
     report, applied = plan.report or {}, plan.applied or {}
-    reasons = tuple(Reason.model_validate(each) for each in report.get("reasons", ()))
     shown = report.get("batches") or [
         {"batch_id": m.batch_id, "kind": m.kind, "requests": m.requests} for m in members
     ]
     return PlanStatus(
         plan_id=plan.id,
         state=PlanState(plan.state),
-        advice=advice_on(plan, members, reasons, now, waits_for),
         purpose=request.purpose,
         snapshot=request.snapshot,
         data_set=plan.data_set_name,

@@ -102,7 +102,8 @@ def test_a_batch_with_stored_and_refused_chunks_is_listed_once(database: Databas
     assert listed(database) == [("b", BatchState.STAGED)]
     found = status(database)
     assert found.chunks_failed == 1
-    assert "1 of its chunks became a dead letter" in str(found.advice)
+    assert "1 of its chunks became a dead letter (it broke)" in str(found.advice)
+    assert plan_status(database, "b").advice == found.advice
 
 
 def test_the_rows_of_a_batch_count_as_received_until_they_are_applied(database: Database) -> None:

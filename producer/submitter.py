@@ -27,7 +27,7 @@ from producer.publishing.batches import (
     SubmittedBatch,
 )
 from producer.publishing.chunking import Membership
-from producer.publishing.planning import checked_membership, checked_options, checked_plan
+from producer.publishing.planning import checked_membership, checked_options, own_batch_id
 from producer.publishing.records import Record
 from producer.publishing.requests import new_batch, refuse_single
 from producer.request_submitter import RequestSubmitter
@@ -74,8 +74,7 @@ class EnrollmentSubmitter(RequestSubmitter):
         called after each chunk. With `on_outage`, an outage is waited out for up to ten minutes.
         """
         refuse_single("records", records)
-        plan = checked_plan(plan)
-        batch_id = plan.id if plan is not None and batch_id is None else batch_id
+        batch_id = own_batch_id(batch_id, plan)
         origin = BatchOrigin(file_name, submitter)
         about: dict[str, Any] = {"columns": columns, "form": form, "max_queued": max_queued}
         about |= {"on_progress": on_progress, "on_outage": on_outage, "origin": origin}

@@ -164,15 +164,20 @@ def checked_options(*given: Any) -> PlanOptions:
     return options
 
 
-def checked_plan(plan: Any) -> PlanRequest | None:
-    """Return what a caller gave as a plan. Raises InvalidRequest if it is none."""
-    if plan is None or isinstance(plan, PlanRequest):
-        return plan
-    raise _invalid(
-        "plan",
-        f"must be a PlanRequest, not {str(plan)[:40]!a}, which is a {type(plan).__name__}; make one"
-        " with `producer.PlanRequest`",
-    )
+def own_batch_id(batch_id: str | None, plan: Any) -> str | None:
+    """Return the id of a batch, which may be that of its plan.
+
+    Raises InvalidRequest if what was given as a plan is none.
+    """
+    if plan is None:
+        return batch_id
+    if not isinstance(plan, PlanRequest):
+        raise _invalid(
+            "plan",
+            f"must be a PlanRequest, not {str(plan)[:40]!a}, which is a {type(plan).__name__}; make"
+            " one with `producer.PlanRequest`",
+        )
+    return plan.id if batch_id is None else batch_id
 
 
 def checked_membership(

@@ -27,7 +27,7 @@ from producer.publishing.batches import (
     SubmittedBatch,
 )
 from producer.publishing.chunking import Membership
-from producer.publishing.planning import batch_id_in, checked_membership, checked_options
+from producer.publishing.planning import checked_membership, checked_options, own_batch_id
 from producer.publishing.records import Record
 from producer.publishing.requests import new_batch, refuse_single
 from producer.request_submitter import RequestSubmitter
@@ -74,7 +74,7 @@ class EnrollmentSubmitter(RequestSubmitter):
         called after each chunk. With `on_outage`, an outage is waited out for up to ten minutes.
         """
         refuse_single("records", records)
-        batch_id = batch_id_in(plan, batch_id)
+        batch_id = own_batch_id(batch_id, plan)
         origin = BatchOrigin(file_name, submitter)
         about: dict[str, Any] = {"columns": columns, "form": form, "max_queued": max_queued}
         about |= {"on_progress": on_progress, "on_outage": on_outage, "origin": origin}

@@ -28,6 +28,7 @@ from producer.publishing.connection import (
     new_task_id,
 )
 from producer.publishing.polling import PollingProblem
+from producer.publishing.repeating import repeat_after
 from producer.publishing.requests import IdentifiedRequest
 from producer.publishing.results import Stored, not_answered, outcome_of, parse_result
 
@@ -206,7 +207,7 @@ class AsyncConnection:
             await self.send(task, args, kwargs, task_id=task_id, **options)
 
         await send(timeout)
-        result = await self.wait(task_id, timeout, hint, send, timeout / 2)
+        result = await self.wait(task_id, timeout, hint, send, repeat_after(task, timeout))
         return parse_result(task, result)
 
     async def look_up(self, kind: LookupKind, identifier: Any, seconds: float) -> Any:

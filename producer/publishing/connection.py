@@ -31,6 +31,7 @@ from producer.publishing.dating import Marks
 from producer.publishing.failures import explaining
 from producer.publishing.forks import renew_after_fork
 from producer.publishing.polling import KnownStates, PollingProblem
+from producer.publishing.repeating import repeat_after
 from producer.publishing.results import Stored, not_answered, outcome_of, parse_result, parse_stored
 from producer.publishing.transport import MarkBefore, marking
 from producer.schemas import Kind, RequestStatus
@@ -164,19 +165,18 @@ class BrokerConnection:
         hint: str = LOOKUP_HINT,
         expires: bool = True,
     ) -> Any:
-        """Send a lookup and return its result; the lookup expires after `timeout` seconds.
+        """Send a lookup and return its result; if it `expires`, it does so after `timeout` seconds.
 
-        If not `expires`, it never does. Raises NoWorkerAnswered with the `hint`, LookupFailed.
+        Raises NoWorkerAnswered with the `hint`, LookupFailed.
         """
         check_timeout(timeout)
         task_id = self.send(task, args, kwargs, **expiry(timeout if expires else None))
 
-        def send_again(seconds_left: float) -> None:
-            # The first message may have been purged, or lost in a failover of Redis.
-            more = expiry(seconds_left if expires else None)
-            self.send(task, args, kwargs, task_id=task_id, **more)
+        def send_again(seconds: float) -> None:
+            self.send(task, args, kwargs, task_id=task_id, **expiry(seconds if expires else None))
 
-        return parse_result(task, self.wait(task_id, timeout, hint, send_again, timeout / 2))
+        stored = self.wait(task_id, timeout, hint, send_again, repeat_after(task, timeout))
+        return parse_result(task, stored)
 
     def wait(
         self,

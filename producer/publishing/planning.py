@@ -164,20 +164,20 @@ def checked_options(*given: Any) -> PlanOptions:
     return options
 
 
-def batch_id_in(plan: PlanRequest | None, batch_id: str | None) -> str | None:
-    """Return the id that was given for a batch, or else that of its plan.
+def own_batch_id(batch_id: str | None, plan: Any) -> str | None:
+    """Return the id of a batch, which may be that of its plan.
 
-    Raises InvalidRequest if the plan is no PlanRequest.
+    Raises InvalidRequest if what was given as a plan is none.
     """
     if plan is None:
         return batch_id
-    if isinstance(plan, PlanRequest):
-        return plan.id if batch_id is None else batch_id
-    raise _invalid(
-        "plan",
-        f"must be a PlanRequest, not {str(plan)[:40]!a}, which is a {type(plan).__name__}; make one"
-        " with `producer.PlanRequest`",
-    )
+    if not isinstance(plan, PlanRequest):
+        raise _invalid(
+            "plan",
+            f"must be a PlanRequest, not {str(plan)[:40]!a}, which is a {type(plan).__name__}; make"
+            " one with `producer.PlanRequest`",
+        )
+    return plan.id if batch_id is None else batch_id
 
 
 def checked_membership(

@@ -94,12 +94,17 @@ def add_plan(connection: Connection, values: Mapping[str, Any], request: PlanReq
 
 
 def find_members(connection: Connection, plan_id: str) -> list[Any]:
-    """Return the members of a plan, in the order in which they are applied."""
+    """Return the members of a plan, in the order in which they are applied.
+
+    The header and the form of their files are left out: members are read for each chunk, and a
+    header may have megabytes.
+    """
     return list(connection.execute(_MEMBERS, {"plan": plan_id}))
 
 
+_OF_FILE: Final = ("columns", "form")
 _MEMBERS = (
-    select(*PlanMember.__table__.columns)
+    select(*(column for column in PlanMember.__table__.columns if column.name not in _OF_FILE))
     .where(PlanMember.plan_id == bindparam("plan"))
     .order_by(PlanMember.position)
 )

@@ -4,16 +4,19 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
 
 import pytest
 from redis import Redis
 
+from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.errors import LookupFailed, NoWorkerAnswered
 from producer.schemas import Kind
 from support.broker_calls import REQUEST
+from support.clients import blocking
 from support.valkey import running_valkey
 
 LOOKUPS: dict[str, Callable[[EnrollmentClient], Any]] = {
@@ -70,6 +73,23 @@ def test_a_lookup_may_wait_for_any_length_of_time(redis: "Redis", timeout: float
         redis.set(f"celery-task-meta-{take(redis)['id']}", json.dumps(failure))
         with pytest.raises(LookupFailed, match="this is the answer"):
             asked.result()
+
+
+@pytest.mark.parametrize("is_asynchronous", [False, True])
+def test_the_dry_run_of_an_undo_is_sent_once(redis: "Redis", *, is_asynchronous: bool) -> None:
+    with ExitStack() as stack:
+        client = stack.enter_context(client_of(redis, 0.5))
+        if is_asynchronous:
+            url = client.shown_url
+            client = stack.enter_context(blocking(lambda: AsyncEnrollmentClient(url, timeout=0.5)))
+        with pytest.raises(NoWorkerAnswered, match="Nothing was undone"):
+            client.undo("night", dry_run=True)
+        assert redis.llen("decisions") == 1
+        redis.delete("decisions")
+        with pytest.raises(NoWorkerAnswered):
+            client.undo("night")
+        assert redis.llen("decisions") == 2
+        redis.delete("decisions")
 
 
 def test_a_lookup_is_sent_at_most_twice_and_both_expire(redis: "Redis") -> None:

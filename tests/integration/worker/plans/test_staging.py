@@ -13,7 +13,7 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanPurpose
 from producer.contract.plans import PlanState
 from producer.schemas import Kind
-from support.chunks import apply_chunk, chunk, pairs
+from support.chunks import apply_chunk, chunk, pairs, status
 from support.staging import MOMENT, advance, chunks_of, request, stage
 from worker.batches.apply import ChunkOutcome
 from worker.batches.repository import find_chunk
@@ -22,6 +22,7 @@ from worker.database.engine import Database
 from worker.models import Base
 from worker.plan_models import DataSet, PlanRow, StagedChunk
 from worker.plans.reports.lookups import plan_status
+from worker.plans.repository import find_members
 from worker.plans.staging import StagingConflict
 
 pytestmark = pytest.mark.usefixtures("roster")
@@ -96,6 +97,18 @@ def test_a_chunk_that_does_not_fit_is_a_conflict(
         stage(database, make(HELD))
     assert plan_status(database, "b") == before
     assert count(database, StagedChunk) == 2
+
+
+def test_the_header_of_a_file_is_stored_once_and_not_read_for_each_chunk(
+    database: Database,
+) -> None:
+    first, last = chunks_of(HELD, [pairs("A", "M1")], [pairs("B", "M1")], columns=("a", "b"))
+    stage(database, first)
+    stage(database, last)
+    assert status(database).columns == ("a", "b")
+    with database.reading() as connection:
+        (member,) = find_members(connection, "b")
+    assert {"columns", "form"}.isdisjoint(member._fields)
 
 
 def test_a_last_chunk_before_one_that_is_stored_is_a_conflict(database: Database) -> None:

@@ -167,7 +167,7 @@ def checked_options(*given: Any) -> PlanOptions:
 def own_batch_id(batch_id: str | None, plan: Any) -> str | None:
     """Return the id of a batch, which may be that of its plan.
 
-    Raises InvalidRequest if what was given as a plan is none.
+    Raises InvalidRequest unless what was given as a plan is one.
     """
     if plan is None:
         return batch_id
